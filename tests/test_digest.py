@@ -208,6 +208,17 @@ def test_whole_images_two_passes_and_parts_have_digests_too(tmp_path: Path) -> N
         bp.copy(tmp_path / "a.ome.zarr", tmp_path / f"b{number}.ome.zarr", digest=True, num_workers=2, **more)
         found = bp.verify(tmp_path / f"b{number}.ome.zarr")
         assert (found.equal, found.arrays) == (True, 3)
+    for output, more in (
+        ([image, tmp_path / "c.ome.zarr"], {"chunks": (64, 64, 64)}),
+        ([tmp_path / "c.ome.zarr"], {}),
+    ):
+        assert "read once more" in str(bp.pyramid_plan(*output, digest=True, overwrite=True, **more))
+        bp.pyramid(*output, digest=True, overwrite=True, **more)
+        assert bp.verify(tmp_path / "c.ome.zarr").arrays == 3
+    with pytest.raises(InvalidArgumentError, match="beside which a digest can be kept"):
+        bp.pyramid(image, tmp_path / "c.ome.tif", axes="zyx", digest=True)
+    with pytest.raises(InvalidArgumentError, match="because levels are written in parts"):
+        bp.pyramid(tmp_path / "b0.ome.zarr", tmp_path / "d.ome.zarr", digest=True, job_type="subprocess")
     for name in ("digest.json", "digest.tiles"):  # as of a level that pyramid() has added
         (tmp_path / "b0.ome.zarr/2/.bioimage-py" / name).unlink()
     with pytest.warns(BioimagePyWarning, match="no digest is kept for .*:2: not compared"):

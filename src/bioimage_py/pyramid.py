@@ -35,6 +35,7 @@ def pyramid(
     memory_limit: int | str | None = None,
     verify_encoded: bool = False,
     overwrite: bool = False,
+    digest: bool = False,
     dtype: npt.DTypeLike | None = None,
     chunks: Sequence[int] | None = None,
     shards: Sequence[int] | None = None,
@@ -83,6 +84,8 @@ def pyramid(
         As for `copy`.
     overwrite
         Whether to replace an image that exists; without an output, its smaller levels.
+    digest
+        Whether to keep a digest beside each level, as `copy` does: levels are read once more for it. Not for files, and not for runs that keep a folder.
     dtype, chunks, shards, codec, zarr_format, imagej, fill_value
         Layout of the levels, see `create_output`. `zarr_format=2` makes an OME-Zarr 0.4, 3 a 0.5.
     axes, voxel_size, units

@@ -35,6 +35,7 @@ from bioimage_py.planning import (
     ArrayLayout,
     CopyPlan,
     PlanOptions,
+    PyramidPlan,
     choose_road,
     in_one_or_two_passes,
     plan_copy,
@@ -381,28 +382,33 @@ def plan_array(
         partial=options.ids is not None
         or (options.folder is not None and not begun_with_hashes(options.folder)),
     )
-    if options.digest and not target.keeps_digest:
-        raise InvalidArgumentError(
-            f"digest=True needs an output on a disk or in a bucket, beside which a digest can be kept; {target.layout.name} is not"
-        )
     layout = None if mask is None else ArrayLayout.of(mask)
     plan = plan_copy(ArrayLayout.of(source), target.layout, layout, asked)
     if plan.digest and target.drops_axes:
         plan = replace(plan, digest=f"{target.layout.format} has no axes of extent 1 when it is read")
     target.check_blockwise(1 if plan.direct else plan.n_blocks)
-    if plan.digest not in ("", WHILE_WRITTEN):
+    check_digest(target, plan.digest, options)
+    return plan, asked
+
+
+def check_digest(target: Target, when: str, options: RunOptions) -> None:
+    """Raise InvalidArgumentError where a digest that is asked for cannot be kept, or computed as a plan says."""
+    if options.digest and not target.keeps_digest:
+        raise InvalidArgumentError(
+            f"digest=True needs an output on a disk or in a bucket, beside which a digest can be kept; {target.layout.name} is not"
+        )
+    if when not in ("", WHILE_WRITTEN):
         if options.keeps_folder or (options.folder is not None and not is_beside_data(options.folder)):
             raise InvalidArgumentError(
-                f"a run that others may finish computes a digest only while it writes, and that is not possible because {plan.digest}",
+                f"a run that others may finish computes a digest only while it writes, and that is not possible because {when}",
                 hints=[
                     Hint("leave out digest, and call bioimage_py.digest on the output when it is finished")
                 ],
             )
         plan_digest(target.layout, options)
-    return plan, asked
 
 
-def keep_digest(source: Source, plan: CopyPlan, options: RunOptions) -> None:
+def keep_digest(source: Source, plan: CopyPlan | PyramidPlan, options: RunOptions) -> None:
     """Compute and keep the digest of an output that could not be had while it was written, unless nothing was."""
     if plan.digest not in ("", WHILE_WRITTEN) and TileDigest.stored(source) is None:
         digest_of(source, replace(options, progress=None)).store(source)

@@ -75,6 +75,10 @@ class RunOptions:
         "stay below this, such as 512MiB or 2GiB (default: 2 GiB or half of the free memory, whichever is less)",
         metavar="SIZE",
     )
+    digest: bool = option(
+        "keep a digest of the voxels beside each array, by which 'verify' proves it without the input",
+        default=False,
+    )
     page: str | os.PathLike[str] | None = option(
         "leave a page about the run in this file (.html): blocks in their place, speed over time, tasks, errors",
         metavar="FILE",
@@ -289,10 +293,6 @@ class CopyOptions(RunOptions, NewArray, InputMetadata, StoreAccess):
     )
     record: bool | str = option(
         "write what was done beside the output, as an RO-Crate: input, plan, versions, call, times; no user or host name",
-        default=False,
-    )
-    digest: bool = option(
-        "keep a digest of the voxels beside the copy, by which 'verify' proves it without the input",
         default=False,
     )
 

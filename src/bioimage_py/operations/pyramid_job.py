@@ -14,8 +14,10 @@ from bioimage_py.kernels import PyramidKernel, check_casting, mover_for
 from bioimage_py.metadata import Level, axes_for_ngff
 from bioimage_py.operations.array_copy import (
     cast_text,
+    check_digest,
     check_portable,
     find_input,
+    keep_digest,
     match_of,
     warn_of_casting,
 )
@@ -78,7 +80,10 @@ class PyramidJob(Job):
         if not quiet:
             # Most integers are images, as their users know.
             warn_of_assumed(self.source, (*assumed, *(kind if self._method == "mode" else ())))
-        self.plan = replace(self._planned(), casts=cast_text(self.source, layout), assumed=(*assumed, *kind))
+        digest = "levels are written in parts" if options.digest else ""
+        check_digest(self.target, digest, options)
+        casts = cast_text(self.source, layout)
+        self.plan = replace(self._planned(), casts=casts, assumed=(*assumed, *kind), digest=digest)
         match = match_of(self.source, self.target, verify_encoded=bool(options.verify_encoded))
         self._road = "recode" if match is None else match.road
 
@@ -180,6 +185,10 @@ class PyramidJob(Job):
         if side is not None and not self.follows:
             steps = [list(level.step) for level in self.plan.levels[1:]]
             side.write_json(_LEVELS, {"method": self._method, "steps": steps})
+
+    def keep_digests(self) -> None:
+        for level in self._made:
+            keep_digest(level, self.plan, self.options)
 
     def discard(self) -> None:
         self.target.discard()
@@ -293,6 +302,10 @@ class _NewImage(NewPathTarget):
         self.voxel_size = planned.spec.metadata.voxel_size
         self.is_labels = (planned.image_key or "").startswith("labels/")
 
+    @property
+    def keeps_digest(self) -> bool:
+        return not self.reduced and super().keeps_digest  # the levels in a file would have one place for it
+
     def steps_of_image(self) -> list[tuple[int, ...]] | None:
         """Return how labels are reduced to have the levels of their image; None for other images, and where they cannot have them."""
         return (
@@ -350,6 +363,10 @@ class _AddedLevels(Target):
         self.is_labels = "image-label" in metadata.attributes or "labels" in (self._image.key or "").split(
             "/"
         )
+
+    @property
+    def keeps_digest(self) -> bool:
+        return self.source.side_folder() is not None
 
     def steps_of_image(self) -> list[tuple[int, ...]] | None:
         above, _, labels = (self._image.key or "").rpartition("/")[0].rpartition("/")

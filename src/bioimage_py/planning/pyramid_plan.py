@@ -27,6 +27,7 @@ from bioimage_py.planning.copy_plan import (
     DEFAULT_BLOCK_BUDGET,
     check_memory,
     checked_blocks,
+    digest_text,
     hints_about_files,
 )
 from bioimage_py.planning.layout import ArrayLayout, n_cells
@@ -41,7 +42,7 @@ class PyramidPlan(Plan):
 
     _told = (
         "method", "n_blocks", "in_flight", "threads", "cache_bytes", "memory_limit", "peak_memory", "bytes_in", "bytes_out", "n_files",
-        "bill", "levels", "parts", "casts", "hints", "assumed",
+        "bill", "levels", "parts", "casts", "hints", "assumed", "digest",
     )  # fmt: skip
 
     input: ArrayLayout  # layouts of the input and of the full-size level
@@ -57,6 +58,7 @@ class PyramidPlan(Plan):
     peak_memory: int
     casts: str = ""
     assumed: tuple[Hint, ...] = ()
+    digest: str = ""  # why the levels have to be read once more for it; nothing where none is kept
 
     @property
     def n_blocks(self) -> int:
@@ -115,6 +117,7 @@ class PyramidPlan(Plan):
             ),
             *((f"level {level.number}", self._level_text(level)) for level in self.levels),
             *((f"part {n}", str(part)) for n, part in enumerate(self.parts, 1)),
+            *([("digest", digest_text(self.digest))] if self.digest else []),
             *self._amounts(),
         ]
 
