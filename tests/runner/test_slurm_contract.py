@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import bioimage_py as bp
+from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.runner.slurm import SlurmConfig, SlurmRunner
 from tests.runner.contract import RunnerContract
 from tests.runner.slurm_lab import SlurmLab
@@ -53,3 +54,26 @@ def test_same_bytes_as_local(
         assert bp.verify(out, tmp_path / "local.zarr").equal
         assert files(tmp_path / "slurm.zarr") == files(tmp_path / "local.zarr")
     assert not list((tmp_path / "runs").iterdir())
+
+
+def test_a_digest_that_tasks_have_computed(
+    tmp_path: Path, slurm: SlurmLab, slurm_config: Callable[..., SlurmConfig]
+) -> None:
+    image = np.random.default_rng(0).integers(0, 9999, (200, 70, 60)).astype("uint16")
+    bp.copy(image, tmp_path / "in.zarr", chunks=(32, 64, 64))
+    out = bp.copy(
+        tmp_path / "in.zarr",
+        tmp_path / "out.zarr",
+        job_type="slurm",
+        job_config=slurm_config(),
+        num_workers=2,
+        block_shape=(64, 64, 64),
+        chunks=(64, 64, 64),
+        digest=True,
+    )
+    assert bp.verify(out, image, by_digest=True).equal
+    assert bp.verify(out).equal
+    with bp.open_source(out.path, mode="r+") as written:
+        written[199, 69, 59] += 1
+    with pytest.raises(InvalidArgumentError, match="no digest is kept"):
+        bp.verify(out.path)
