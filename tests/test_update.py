@@ -175,6 +175,21 @@ def test_a_whole_ome_zarr_is_updated_array_by_array(tmp_path: Path) -> None:
     assert updated(source, output) == (2, 2)
     for level in ("0", "1", "2", "labels/cells/2"):
         assert bp.verify(source / level, output / level)
+    bp.pyramid(
+        VOXELS,
+        source,
+        levels=2,
+        chunks=(8, 8, 8),
+        axes="zyx",
+        voxel_size=1,
+        units="um",
+        overwrite=True,
+        kind="image",
+    )
+    with pytest.warns(
+        BioimagePyWarning, match=r"b\.ome\.zarr.* also has 2, 3, which the input does not have: .* leaves that"
+    ):
+        bp.copy(source, output, update=True).close()
 
 
 @pytest.mark.parametrize("how", [{"method": "max"}, {"method": "mean", "levels": 3}])

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import accumulate
 from typing import Any, ParamSpec, TypeVar
 
-from bioimage_py.errors import Hint, InvalidArgumentError, SourceNotFoundError
+from bioimage_py.errors import BioimagePyWarning, Hint, InvalidArgumentError, SourceNotFoundError
 from bioimage_py.geometry import IdSet
 from bioimage_py.kernels import CopyKernel
 from bioimage_py.operations.array_copy import keep_digest, planned_work
@@ -26,7 +26,7 @@ from bioimage_py.operations.beside import (
     has_changed,
     write_record,
 )
-from bioimage_py.operations.job import Job
+from bioimage_py.operations.job import Job, warn_caller
 from bioimage_py.operations.options import CopyOptions
 from bioimage_py.operations.target import ExistingTarget, Target, discard_folder, first_missing
 from bioimage_py.operations.two_passes import TwoPassRun
@@ -42,7 +42,7 @@ from bioimage_py.runner.work import (
 )
 from bioimage_py.sources import Location, Source, checked_overwrite, family_of, open_source
 from bioimage_py.sources.ome_zarr import ImageGroup, NewImage
-from bioimage_py.sources.stores import NewMarks
+from bioimage_py.sources.stores import NewMarks, group_attributes, image_paths, level_paths
 from bioimage_py.sources.zarr import open_array, read_node
 from bioimage_py.storage import StoreFolder
 from bioimage_py.text import counted
@@ -182,7 +182,24 @@ class WholeCopy(Job):
                 with open_source(self.group.path, key) as written:
                     keep_digest(written, array.shared, self.options)
 
+    def _not_in_input(self) -> list[str]:
+        """Return what the output lists of images and levels, but not those that are copied."""
+        folder, begin = (
+            StoreFolder.at(self.group.path).child(self.group.key),
+            f"{self.group.key or ''}/".lstrip("/"),
+        )
+        said = group_attributes(folder)
+        ours = [f"{key.removeprefix(begin)}/" for _, key in self._keys]
+        listed = (*image_paths(folder, said), *level_paths(said))
+        return [name for name in listed if not any(key.startswith(f"{name}/") for key in ours)]
+
     def finish(self, *, complete: bool) -> None:
+        if complete and self._updates and (left := self._not_in_input()):
+            warn_caller(
+                BioimagePyWarning(
+                    f"{self.plan.output} also has {', '.join(left)}, which the input does not have: an update leaves that as it was"
+                )
+            )
         if complete:
             for key, (update, _) in self._updates.items():
                 with (
