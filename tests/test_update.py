@@ -187,7 +187,8 @@ def test_a_whole_ome_zarr_is_updated_array_by_array(tmp_path: Path) -> None:
         kind="image",
     )
     with pytest.warns(
-        BioimagePyWarning, match=r"b\.ome\.zarr.* also has 2, 3, which the input does not have: .* leaves that"
+        BioimagePyWarning,
+        match=r"b\.ome\.zarr.* also has 2, 3, which the input does not have: .* leaves that",
     ):
         bp.copy(source, output, update=True).close()
 
