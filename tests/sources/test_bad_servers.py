@@ -19,7 +19,7 @@ import pytest
 
 import bioimage_py as bp
 from bioimage_py.errors import RunnerError
-from bioimage_py.storage import kvstore
+from bioimage_py.storage import engine_context
 
 VALUES = np.random.default_rng(0).integers(0, 9999, (64, 64, 32)).astype("uint16")
 
@@ -97,9 +97,9 @@ def test_a_server_that_fails_is_given_up(
     server: BadServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, workers: int, dtype: str
 ) -> None:
     for name in ("_RETRIES", "_PATIENT_RETRIES"):
-        quick = {**getattr(kvstore, name), "initial_delay": "1ms", "max_delay": "2ms"}
-        monkeypatch.setattr(kvstore, name, quick)
-    kvstore._metadata_context.cache_clear()
+        quick = {**getattr(engine_context, name), "initial_delay": "1ms", "max_delay": "2ms"}
+        monkeypatch.setattr(engine_context, name, quick)
+    engine_context.metadata_context.cache_clear()
     how: dict[str, Any] = {"block_shape": (8, 8, 32), "num_workers": workers}
     server.mode = mode
     with pytest.raises(RunnerError, match="64 of 64 blocks failed") as caught:
@@ -111,7 +111,7 @@ def test_a_server_that_fails_is_given_up(
     again = bp.open_source(tmp_path / "o.zarr", mode="r+")
     out = bp.copy(f"{server.url}/a.zarr", again, block_ids=caught.value.failed_block_ids, **how)
     np.testing.assert_array_equal(out[...], VALUES)
-    kvstore._metadata_context.cache_clear()
+    engine_context.metadata_context.cache_clear()
 
 
 @pytest.mark.parametrize("mode", ["500", "cut", "hang"])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,10 +28,12 @@ from bioimage_py.cli.failure import (
     failure_of,
 )
 from bioimage_py.cli.options import given_values
-from bioimage_py.cli.parser import build_parser
+from bioimage_py.cli.parser import Parser, build_parser
 from bioimage_py.cli.verbs import VERBS
 from bioimage_py.operations import StoreAccess
 from bioimage_py.storage import stores_reached
+
+_HELP = re.compile(r"--help$|-\w*h")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,8 +91,7 @@ def _run(words: list[str]) -> int:
     first = next((word for word in options if not word.startswith("-")), None)
     verb = first if first in VERBS else None
     try:
-        parser = build_parser()
-        args = parser.parse(words)
+        parser, args = _parsed(words, None if verb == "completion" else verb)
         if args.version:
             print(PROGRAM, _version())
             return OK
@@ -116,6 +118,16 @@ def _run(words: list[str]) -> int:
             console.trace(error)
         console.failure(failure, verb)
         return failure.exit_code
+
+
+def _parsed(words: list[str], verb: str | None) -> tuple[Parser, argparse.Namespace]:
+    """Parse the arguments; backends are loaded, which takes a while, where they or their options could be meant."""
+    if verb is not None and not any(_HELP.match(word) for word in words):
+        with suppress(UsageError):
+            parser = build_parser(verb, all_backends=False)
+            return parser, parser.parse(words)
+    parser = build_parser(verb)
+    return parser, parser.parse(words)
 
 
 def _reaching(args: argparse.Namespace, words: list[str]) -> AbstractContextManager[None]:

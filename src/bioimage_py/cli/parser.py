@@ -28,7 +28,7 @@ from bioimage_py.operations import (
     StoreAccess,
 )
 from bioimage_py.report import Look
-from bioimage_py.runner import TASKS_AT_ONCE, RunnerConfig, all_backends
+from bioimage_py.runner import TASKS_AT_ONCE, RunnerConfig, all_backends, find_backend
 from bioimage_py.system import available_cores
 
 _QUIET = (
@@ -70,6 +70,7 @@ class Parser(argparse.ArgumentParser):
         options.setdefault("formatter_class", HelpFormatter)
         super().__init__(allow_abbrev=False, **options)
         self.verbs: dict[str, Parser] = {}
+        self.all_backends = True
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
         """Parse all arguments; one that is left over is an error of its verb."""
@@ -155,13 +156,16 @@ def _near(word: str, known: Sequence[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def build_parser() -> Parser:
-    """Return the parser of the whole command."""
+def build_parser(only: str | None = None, *, all_backends: bool = True) -> Parser:
+    """Return the parser of the whole command, or one that knows the options of one verb only, or only those of local runs."""
     parser = Parser(prog=PROGRAM, description=ABOUT, epilog=EXAMPLES, usage=f"{PROGRAM} VERB [arguments]")
     _flag(parser, "-V", "--version", help="show the version and exit")
     verbs = parser.add_subparsers(title="verbs", dest="verb", metavar="VERB", prog=PROGRAM)
     for name, text in VERBS.items():
         verb = verbs.add_parser(name, help=text.summary, description=text.about, epilog=text.epilog)
+        if only not in (None, name):
+            continue
+        verb.all_backends = all_backends
         _OPTIONS[name](verb)
         if name in _QUIET:
             _flag(verb, "-q", "--quiet", help="print errors only: no progress, no warnings")
@@ -208,10 +212,12 @@ def _layout(parser: Parser) -> None:
 def _where(parser: Parser) -> None:
     """Add the options of where a copy runs, and of how it can be finished later: those of all backends, and of each."""
     where = parser.add_argument_group("where it runs")
-    kinds = "; ".join(f"{name!r}: {backend.about}" for name, backend in all_backends().items())
+    known = all_backends() if parser.all_backends else {"local": find_backend("local")}
+    parser.set_defaults(backends=tuple(known.values()))
+    kinds = "; ".join(f"{name!r}: {backend.about}" for name, backend in known.items())
     where.add_argument(
         "--job-type",
-        choices=tuple(all_backends()),
+        choices=tuple(known),
         default="local",
         metavar="NAME",
         help=f"{kinds} (default: 'local')",
@@ -223,7 +229,7 @@ def _where(parser: Parser) -> None:
     )  # fmt: skip
     add_fields(where, RunOptions, "memory_limit")
     add_fields(parser.add_argument_group("run folders and worker processes"), RunnerConfig)
-    for backend in all_backends().values():
+    for backend in known.values():
         title = f"with --job-type {backend.name}"
         try:
             if backend.config_class is not RunnerConfig:

@@ -17,7 +17,6 @@ from bioimage_py.chunks import AnyArray, Scratch, copy_rows
 from bioimage_py.errors import InvalidArgumentError, StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Blocking, Box, tile_shape
 from bioimage_py.kernels.cells import boxes_of, cells_of, cells_under
-from bioimage_py.kernels.stored_parts import StoredParts
 from bioimage_py.sources import DIGEST_FILES, Source, digest_is_kept
 
 VERSION = "b3t1"
@@ -226,6 +225,8 @@ class TileKernel:
     """Hashes the tiles of blocks of a source. What the source does not store is not read, and hashed once."""
 
     def __init__(self, source: Source) -> None:
+        from bioimage_py.kernels.stored_parts import StoredParts  # not for what looks at a kept digest only
+
         self.source = source
         self._parts = StoredParts.of(source)
         self._scratch = Scratch()

@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from bioimage_py.errors import (
     AssumptionWarning,
@@ -31,15 +31,6 @@ from bioimage_py.errors import (
 from bioimage_py.geometry import IdSet
 from bioimage_py.operations.options import RunOptions
 from bioimage_py.operations.two_passes import TwoPassRun
-from bioimage_py.planning import CopyPlan, ImagePlan, PyramidPlan
-from bioimage_py.report.page import (
-    Part,
-    RunLook,
-    check_page_path,
-    parts_of_work,
-    shown_journal,
-    write_page,
-)
 from bioimage_py.runner import (
     Journal,
     Progress,
@@ -53,7 +44,6 @@ from bioimage_py.runner import (
 from bioimage_py.runner.run import (
     RunAccount,
     RunFolder,
-    StatusReader,
     blocks_of_units,
     check_outputs,
     finish_hint,
@@ -81,6 +71,10 @@ from bioimage_py.sources.stores import (
     renew_mark,
 )
 from bioimage_py.storage import StoreFolder, forget_reads, is_alive, was_restarted
+
+if TYPE_CHECKING:
+    from bioimage_py.planning import CopyPlan, ImagePlan, PyramidPlan
+    from bioimage_py.report.page import Part
 
 _log = logging.getLogger(__name__)
 _SILENT = 60.0
@@ -202,7 +196,12 @@ class Job(ABC):
                 n_bytes += passes.n_bytes
             with ExitStack() as opened:
                 work = self.work(opened, passes, resources)
-                parts = [] if options.page is None else parts_of_work(work)
+                parts: list[Part] = []
+                if options.page is not None:
+                    # Here and below: few calls ask for a page.
+                    from bioimage_py.report.page import parts_of_work
+
+                    parts = parts_of_work(work)
                 forget_reads()  # from here on others may change what is stored
                 journal = self.execute(work, resources, n_bytes)
                 self.ran = work.block_ids, journal, parts, self.name(journal, passes)
@@ -246,6 +245,8 @@ class Job(ABC):
 def carry_out(job: Job) -> Any:
     """Open, run and finish a job, or what an earlier call has left of it; return its result. It is discarded if the backend refuses the run."""
     if job.options.page is not None:
+        from bioimage_py.report.page import check_page_path
+
         check_page_path(job.options.page)
     began, job = datetime.now(UTC), continued(job)
     places = job.places()
@@ -291,6 +292,9 @@ def leave_page(job: Job, folder: str | os.PathLike[str] | None = None) -> None:
     output = job.options.page
     if output is None or (folder is None and job.ran is None):
         return
+    from bioimage_py.report.page import RunLook, shown_journal, write_page
+    from bioimage_py.runner.run import StatusReader
+
     try:
         if folder is not None:
             reader = StatusReader(RunFolder.open(folder))

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from bioimage_py.errors import BioimagePyError, InvalidArgumentError
-from bioimage_py.runner.slurm import config_file_path, file_content
 from bioimage_py.text import duration, rate
 
 if TYPE_CHECKING:
@@ -139,6 +138,8 @@ def bars_are_wanted() -> bool:
 
 def bars_in_file() -> bool | None:
     """Return what the configuration file says of bars, None for nothing."""
+    from bioimage_py.runner.slurm import config_file_path, file_content  # not where it is said in the call
+
     said = file_content().get("progress")
     if said is not None and not isinstance(said, bool):
         raise InvalidArgumentError(

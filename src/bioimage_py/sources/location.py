@@ -146,13 +146,14 @@ def family_by_content(path: str) -> FamilyEntry | None:
     if not file.size:
         return None
     head, compression = first_bytes(file, path, _HEAD)
-    found = [
-        f
-        for f in families()
-        if (f.zipped or not compression) and any(head[o : o + len(b)] == b for o, b in f.magic)
-    ]
-    # Several formats are HDF5 files.
-    return next((f for f in found if path.lower().endswith(f.suffixes)), found[0] if found else None)
+    found = None
+    for f in families():
+        if (f.zipped or not compression) and any(head[o : o + len(b)] == b for o, b in f.magic):
+            # Several formats are HDF5 files.
+            if path.lower().endswith(f.suffixes):
+                return f
+            found = found or f
+    return found
 
 
 def _not_there(place: Path) -> str:

@@ -206,7 +206,8 @@ def _check_options(title: str, open_path: Callable[..., Any], options: Mapping[s
 
 def _family_at(location: Location, options: Mapping[str, Any]) -> FamilyEntry:
     """Name the family of a path or URL: by its content if it is local, else by its ending."""
-    chosen = next((found for found in families() if found.chosen_by in options), None)
+    # Those of other distributions take a while to be found.
+    chosen = next((found for found in families() if found.chosen_by in options), None) if options else None
     if chosen is not None:
         return chosen
     if is_url(location.path):

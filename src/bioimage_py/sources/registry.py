@@ -10,7 +10,6 @@ import importlib
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from bioimage_py.errors import (
@@ -195,6 +194,8 @@ def _loaded(entry: FamilyEntry) -> Family:
 @functools.cache
 def _installed_families() -> dict[FamilyEntry, str]:
     """Return the families of other distributions, and the names of these."""
+    from importlib.metadata import entry_points  # slow to load
+
     found: dict[FamilyEntry, str] = {}
     for point in entry_points(group=GROUP):
         try:

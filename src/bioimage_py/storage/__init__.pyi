@@ -22,6 +22,7 @@ from .crash_safety import (
     this_process as this_process,
     was_restarted as was_restarted,
 )
+from .engine_context import store_context as store_context
 from .file_bytes import (
     MOST_READ as MOST_READ,
     SMALL as SMALL,
@@ -39,7 +40,6 @@ from .kvstore import (
     StoreFolder as StoreFolder,
     forget_reads as forget_reads,
     reads_remembered as reads_remembered,
-    store_context as store_context,
 )
 from .names import (
     _LONGEST as _LONGEST,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import functools
 import itertools
 import json
 import netrc
@@ -15,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
-
-import tensorstore as ts
 
 from bioimage_py.errors import (
     Hint,
@@ -52,24 +49,6 @@ _USUAL = 2**16
 
 _SCHEMES = ("http", "https", "s3", "gs", "az", "memory", "file")
 
-# TensorStore's own 32 tries take many minutes to say that a server is gone. These take some four seconds where a person
-# waits for an array to open, and a quarter of a minute in a run, for each of the few requests that are made before the
-# server is given up (see `store_errors`).
-_RETRIES = {"max_retries": 4, "initial_delay": "300ms", "max_delay": "2s"}
-
-_PATIENT_RETRIES = {"max_retries": 4, "initial_delay": "1s", "max_delay": "8s"}
-
-# Far servers take 100 ms for each request: TensorStore's own 32 at a time leave the line idle.
-_REQUESTS = 256
-
-# A request that transfers nothing for so long is tried again: by itself TensorStore waits for the system to close the connection.
-for _name, _value in (("TIME_SECONDS", "30"), ("LIMIT_BYTES", "1")):
-    os.environ.setdefault(f"TENSORSTORE_CURL_LOW_SPEED_{_name}", _value)
-
-# Arrays at memory:// URLs live as long as the process: every context has to lead to the same ones.
-_MEMORY = ts.Context({"memory_key_value_store": {}})
-
-
 _MOST_REMEMBERED = 4096
 _remembered: ContextVar[dict[tuple[Any, ...], Any] | None] = ContextVar(
     "what servers were asked for", default=None
@@ -94,33 +73,6 @@ def forget_reads(begin: str | None = None) -> None:
     elif known:
         for key in [key for key in known if f"{key[0]}/{key[1]}".startswith(begin)]:
             del known[key]
-
-
-def store_context(
-    threads: int, cache_bytes: int, *, patient: bool = False, credentials: Any = None
-) -> ts.Context:
-    """Return TensorStore's limits; with `patient`, a server that does not answer is asked for longer than a person waits."""
-    retries = _PATIENT_RETRIES if patient else _RETRIES
-    return ts.Context(
-        {
-            "data_copy_concurrency": {"limit": max(1, threads)},
-            "file_io_concurrency": {"limit": max(4, 2 * threads)},
-            "cache_pool": {"total_bytes_limit": cache_bytes},
-            "file_io_sync": False,
-            "file_io_locking": {"mode": "none"},
-            "http_request_retries": retries,
-            "s3_request_retries": retries,
-            "gcs_request_retries": retries,
-            **{f"{scheme}_request_concurrency": {"limit": _REQUESTS} for scheme in ("http", "s3", "gcs")},
-            **({} if credentials is None else {"aws_credentials": credentials}),
-        },
-        parent=_MEMORY,
-    )
-
-
-@functools.cache
-def _metadata_context() -> ts.Context:
-    return store_context(1, 0)
 
 
 def _plain_path(path: str) -> str:
@@ -343,6 +295,8 @@ class StoreFolder:
         """
         if not self.path.startswith(("s3://", "gs://", "az://")):
             return
+        import tensorstore as ts
+
         name = "does-this-bucket-exist"
         try:
             self._kvstore().list(ts.KvStore.KeyRange(name, name + "\0")).result()
@@ -419,6 +373,8 @@ class StoreFolder:
 
     def delete_objects(self) -> None:
         """Delete all objects below a URL; it is no error if there are none."""
+        import tensorstore as ts
+
         with storage_errors(f"{self.path} cannot be removed", writing=True):
             self._kvstore().delete_range(ts.KvStore.KeyRange()).result()
             forget_reads(self.path)
@@ -433,7 +389,11 @@ class StoreFolder:
             return self.opened
         if self.on_azure:
             return AzureObjects(StorePlace.at(self.path, self.options))
-        return ts.KvStore.open(self.spec(), context=_metadata_context()).result()
+        import tensorstore as ts
+
+        from bioimage_py.storage.engine_context import metadata_context
+
+        return ts.KvStore.open(self.spec(), context=metadata_context()).result()
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         if (data := self.read(name, MOST_JSON)) is None:

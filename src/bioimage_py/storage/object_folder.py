@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-import tensorstore as ts
-
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.storage.azure_objects import AzureObjects
@@ -95,6 +93,8 @@ class ObjectFolder:
 
     def names(self, begin: str) -> list[str]:
         """Return the names of all objects that begin with a text; raises StorageError if they cannot be listed."""
+        import tensorstore as ts
+
         names = ts.KvStore.KeyRange(begin, begin[:-1] + chr(ord(begin[-1]) + 1)) if begin else None
         with storage_errors(f"{self.path(begin)}* cannot be listed"):
             found = awaited(lambda: self._store.list(names), self.folder)

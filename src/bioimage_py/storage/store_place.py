@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import contextlib
 import functools
 import os
@@ -320,6 +319,8 @@ def _profiles() -> dict[str, dict[str, str]]:
 @functools.lru_cache(maxsize=8)
 def _sections(file: Path, changed: int) -> dict[str, dict[str, str]]:
     del changed
+    import configparser
+
     parser = configparser.RawConfigParser(strict=False, default_section="")
     try:
         parser.read(file, encoding="utf-8")

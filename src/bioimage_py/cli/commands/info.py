@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bioimage_py.cli.console import Console, plain
 from bioimage_py.cli.failure import OK, as_command
@@ -16,11 +16,14 @@ from bioimage_py.metadata import assumptions, ome_of
 from bioimage_py.operations import record_text
 from bioimage_py.planning import format_bytes
 from bioimage_py.report import shape_text, source_rows
-from bioimage_py.sources import Source, coarser_levels, family_by_content, locate, open_source
-from bioimage_py.sources.ome_zarr import Nodes, OmeZarrImage, listed_images, ome_zarr_group, read_image
-from bioimage_py.sources.stores import Node, unfinished_text
+from bioimage_py.sources import Source, coarser_levels, family_by_content, locate, may_be_zarr, open_source
+from bioimage_py.sources.stores import unfinished_text
 from bioimage_py.storage import StoreFolder, is_url
 from bioimage_py.text import counted, shortened
+
+if TYPE_CHECKING:
+    from bioimage_py.sources.ome_zarr import OmeZarrImage
+    from bioimage_py.sources.stores import Node
 
 _MOST_ATTRIBUTES = 12
 _MOST_IMAGES = 50
@@ -30,7 +33,11 @@ _Entry = dict[str, Any]
 
 
 def run_info(args: argparse.Namespace, console: Console) -> int:
-    node = ome_zarr_group(args.path, args.key)
+    node = None
+    if may_be_zarr(args.path):
+        from bioimage_py.sources.ome_zarr import ome_zarr_group  # here and below: not for other formats
+
+        node = ome_zarr_group(args.path, args.key)
     images = [] if node is None else list(_images(args.path, args.key, node))
     if node is not None and node.first is None and images:
         wells = f" in {counted(len(node.images), 'well')}" if "plate" in ome_of(node.attributes) else ""
@@ -176,6 +183,8 @@ def _array_text(entry: Mapping[str, Any]) -> str:
 
 def _images(path: str, key: str | None, node: Node) -> Iterator[_Entry]:
     """Yield what there is of each image of an OME-Zarr, or of the one that a group is."""
+    from bioimage_py.sources.ome_zarr import Nodes, listed_images, read_image
+
     location, nodes = locate(path, key), Nodes()
     root = StoreFolder.at(location.path)
     keys, damaged = listed_images(node, location.key, nodes)

@@ -13,7 +13,7 @@ from bioimage_py.cli.options.derived import given_options, given_values
 from bioimage_py.cli.options.selection import Selection
 from bioimage_py.errors import MissingDependencyError
 from bioimage_py.operations import InputMetadata, NewArray, PyramidOptions, StoreAccess
-from bioimage_py.runner import RunnerConfig, all_backends, find_backend
+from bioimage_py.runner import Backend, RunnerConfig, all_backends, find_backend
 
 _OF_PROCESSES = ("threads_per_worker", "tasks_per_worker", "retries", "task_timeout")
 
@@ -72,17 +72,15 @@ def arguments(
 def run_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return backend, its settings and the number of workers; raise UsageError for an option of another job type."""
     chosen = find_backend(args.job_type)
-    for backend in all_backends().values():
+    for backend in args.backends:
         with contextlib.suppress(MissingDependencyError):  # which has no options, then
             if backend is not chosen and backend.config_class is not RunnerConfig:
                 given = given_options(args, backend.config_class, prefix=backend.prefix)
                 _refuse(given, f"--job-type {backend.name}")
     if chosen.runner_class.in_process:
-        *most, last = (name for name in all_backends() if name != chosen.name)
-        others = f"--job-type {', '.join(most)} or {last}"
-        _refuse(given_options(args, RunnerConfig, *_OF_PROCESSES), others)
+        _refuse(given_options(args, RunnerConfig, *_OF_PROCESSES), chosen)
         if not given_options(args, RunnerConfig, "resumable", "tmp_root"):
-            _refuse(given_options(args, RunnerConfig, "keep_run_folder"), f"--resumable or {others}")
+            _refuse(given_options(args, RunnerConfig, "keep_run_folder"), chosen, "--resumable or ")
     kind = chosen.config_class
     config = kind.load(**given_values(args, RunnerConfig) | given_values(args, kind, prefix=chosen.prefix))
     return {
@@ -92,6 +90,11 @@ def run_options(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _refuse(given: Sequence[str], without: str) -> None:
-    if given:
-        raise UsageError(f"{' and '.join(given)} {'needs' if len(given) == 1 else 'need'} {without}")
+def _refuse(given: Sequence[str], without: str | Backend, also: str = "") -> None:
+    """Raise UsageError for options that need what is not given, or another backend than this one."""
+    if not given:
+        return
+    if isinstance(without, Backend):
+        *most, last = (name for name in all_backends() if name != without.name)
+        without = f"{also}--job-type {', '.join(most)} or {last}"
+    raise UsageError(f"{' and '.join(given)} {'needs' if len(given) == 1 else 'need'} {without}")

@@ -52,11 +52,11 @@ class Selection:
         return source
 
     def _of_channels(self, source: Source) -> Any:
+        if self.channel is None:
+            return source
         from bioimage_py.wrapper import RoiSource, SelectSource
         from bioimage_py.wrapper.shape import axis_number
 
-        if self.channel is None:
-            return source
         names = source.metadata.channel_names or ()
         given = [part.strip() for part in self.channel.split(",")]
         numbers = [int(one) if one not in names and re.fullmatch(r"-?\d+", one) else one for one in given]
@@ -86,15 +86,15 @@ class Selection:
         return _region("--crop", self.crop, source)
 
     def _scaled(self, source: Source) -> Any:
-        import numpy as np
-
-        from bioimage_py.wrapper import RescaleSource
-
         limits: Any = self.in_range
         if self.scale_to is None:
             if limits is not None:
                 raise UsageError("--range needs --scale-to, such as --scale-to uint8")
             return source
+        import numpy as np
+
+        from bioimage_py.wrapper import RescaleSource
+
         if limits is None:
             if source.dtype.kind not in "biu":
                 raise UsageError(

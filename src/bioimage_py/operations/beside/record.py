@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import getpass
-import importlib.metadata
 import os
 import platform
 import posixpath
 import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import fields
 from datetime import datetime
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bioimage_py.errors import BioimagePyError, InvalidArgumentError, MissingDependencyError
 from bioimage_py.kernels import TileDigest
-from bioimage_py.operations.options import CopyOptions
-from bioimage_py.planning import CopyPlan, ImagePlan
-from bioimage_py.runner import Journal
-from bioimage_py.sources import FileSource, Source
-from bioimage_py.sources.ome_zarr import GrowingImage
+from bioimage_py.sources import FileSource, Source, may_be_zarr
 from bioimage_py.sources.stores import RECORD_FILE, RECORD_MAKER
 from bioimage_py.storage import StoreFolder
+
+if TYPE_CHECKING:
+    from bioimage_py.operations.options import CopyOptions
+    from bioimage_py.planning import CopyPlan, ImagePlan
+    from bioimage_py.runner import Journal
 
 _VERSION, _ACTION = "1.1", "#copy"
 _KEY = re.compile(r"(?<!^[A-Za-z]):(?!//)")
@@ -57,6 +58,8 @@ def write_record(
     journal: Journal,
 ) -> None:
     """Write the record of a copy between what has these names; of whole images `source` and `output` are the first arrays."""
+    from importlib.metadata import version
+
     from rocrate.model.contextentity import ContextEntity
     from rocrate.rocrate import ROCrate
 
@@ -79,7 +82,7 @@ def write_record(
         RECORD_MAKER,
         "SoftwareApplication",
         name="bioimage_py",
-        version=importlib.metadata.version("bioimage-py"),
+        version=version("bioimage-py"),
         softwareRequirements=[f"Python {platform.python_version()}", *_libraries()],
     )
     read = added("#input", "CreativeWork", name=given, **_identified(source))
@@ -130,11 +133,13 @@ def _place_of(output: Source) -> tuple[StoreFolder, str, str] | None:
     """Return the folder of the record of an array, its name in there, and what the data are called in the record."""
     if not isinstance(output, FileSource):
         return None
-    try:
-        image = GrowingImage.around(output)
-        return image.root.child(image.key), RECORD_FILE, "./"
-    except BioimagePyError:
-        folder = output.mark_place()
+    folder = output.mark_place()
+    with suppress(BioimagePyError):
+        if may_be_zarr(output.path):
+            from bioimage_py.sources.ome_zarr import GrowingImage  # not for `info` of other formats
+
+            image = GrowingImage.around(output)
+            folder = image.root.child(image.key)
     if folder is not None and not folder.file:
         return folder, RECORD_FILE, "./"
     if "://" in output.path or not os.path.isfile(output.path):  # noqa: PTH113 - a text stays a text
@@ -154,10 +159,12 @@ def _call(source: str, output: str, options: CopyOptions) -> str:
 
 
 def _libraries() -> Iterator[str]:
+    from importlib.metadata import PackageNotFoundError, version
+
     for name in _LIBRARIES:
         try:
-            yield f"{name} {importlib.metadata.version(name)}"
-        except importlib.metadata.PackageNotFoundError:
+            yield f"{name} {version(name)}"
+        except PackageNotFoundError:
             continue
 
 

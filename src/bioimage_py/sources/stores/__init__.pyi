@@ -12,8 +12,6 @@ from .hierarchy import (
     several_arrays as several_arrays,
 )
 from .make_room import (
-    RECORD_FILE as RECORD_FILE,
-    RECORD_MAKER as RECORD_MAKER,
     StoreRules as StoreRules,
     aside_of_the_dead as aside_of_the_dead,
     check_room as check_room,
@@ -60,6 +58,8 @@ from .tensorstore_handle import (
 )
 from .unfinished import (
     MARK_FOLDER as MARK_FOLDER,
+    RECORD_FILE as RECORD_FILE,
+    RECORD_MAKER as RECORD_MAKER,
     NewMarks as NewMarks,
     forget_runs_into as forget_runs_into,
     holds_metadata_only as holds_metadata_only,

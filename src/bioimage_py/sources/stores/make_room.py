@@ -24,7 +24,14 @@ from bioimage_py.errors import (
 from bioimage_py.geometry import checked_extents
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.stores.hierarchy import Node, arrays_below
-from bioimage_py.sources.stores.unfinished import MARK_FOLDER, is_abandoned, mark_new, read_mark
+from bioimage_py.sources.stores.unfinished import (
+    MARK_FOLDER,
+    RECORD_FILE,
+    RECORD_MAKER,
+    is_abandoned,
+    mark_new,
+    read_mark,
+)
 from bioimage_py.storage import (
     StoreFolder,
     check_writable,
@@ -38,11 +45,6 @@ from bioimage_py.storage import (
     tried_again,
 )
 from bioimage_py.system import process_exists
-
-RECORD_FILE = "ro-crate-metadata.json"
-"""In which an RO-Crate tells about the folder around it."""
-RECORD_MAKER = "#bioimage_py"
-"""The id, in a record of a copy, of what made it."""
 
 _ASIDE = re.compile(r"\.(.+)\.replaced-(\d{1,9})", re.ASCII | re.DOTALL)
 

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 MARK_FOLDER = SIDE_FOLDER
+RECORD_FILE = "ro-crate-metadata.json"
+"""In which an RO-Crate tells about the folder around it."""
+RECORD_MAKER = "#bioimage_py"
+"""The id, in a record of a copy, of what made it."""
 _NEW = "unfinished.json"
 
 
