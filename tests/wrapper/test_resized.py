@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from skimage.transform import resize
+from threadpoolctl import threadpool_limits
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Box
@@ -69,18 +70,51 @@ def test_nearest_takes_the_voxel_that_holds_the_centre(data: st.DataObject, arra
 def test_nearest_is_that_of_scikit_image(old: int, new: int) -> None:
     line = np.arange(old, dtype=float)
     picked = resize(line, (new,), 0, mode="reflect", clip=False, preserve_range=True, anti_aliasing=False)
-    assert nearest(0, new, (old, new)).tolist() == picked.tolist()
+    assert nearest(np.arange(new), (old, new)).tolist() == picked.tolist()
 
 
 @pytest.mark.parametrize("order", [0, 1, 3])
 @pytest.mark.parametrize("chunks", [None, (4, 5, 6)])
 def test_parts_leave_no_seams(order: int, chunks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    array = textured((20, 30, 25), "uint8")
-    whole = ResizedSource(array, (31, 13, 40), order, True)[...]
-    monkeypatch.setattr(parts.parts_of, "__defaults__", (4000,))
-    source = ResizedSource(ChunkedSource(array, chunks), (31, 13, 40), order, True)
+    array = textured((40, 60, 50), "uint8")
+    whole = ResizedSource(array, (62, 26, 80), order, True)[...]
+    monkeypatch.setattr(parts.parts_of, "__defaults__", (30000,))
+    source = ResizedSource(ChunkedSource(array, chunks), (62, 26, 80), order, True)
     np.testing.assert_array_equal(source[...], whole)
     assert len(source.inputs[0].reads) > 5
+
+
+@pytest.mark.parametrize(
+    ("shape", "order", "dtype"),
+    [((40, 45, 75), 1, "uint16"), ((150, 100, 77), 3, "float64"), ((21, 130, 40), 2, "complex64")],
+)
+def test_bits_depend_on_nothing_but_the_array(shape: Any, order: int, dtype: str) -> None:
+    array = np.random.default_rng(1).normal(1000, 300, (70, 97, 150)).astype(dtype)
+    whole = ResizedSource(array, shape, order, True)[...]
+    turned = np.empty(array.shape[::-1], array.dtype.newbyteorder()).T
+    turned[...] = array
+    spaced = np.zeros((*array.shape, 2), dtype)[..., 0]
+    spaced[...] = array
+    draw = np.random.default_rng(2)
+    for n, other in enumerate((array, turned, spaced, array[::-1].copy()[::-1])):
+        source = ResizedSource(other, shape, order, True)
+        with threadpool_limits(n + 1):
+            for _ in range(3):
+                ends = [np.sort(draw.choice(n + 1, 2, replace=False)) for n in shape]
+                box = tuple(slice(*map(int, two)) for two in ends)
+                np.testing.assert_array_equal(source[box], whole[box])
+            np.testing.assert_array_equal(source[...], whole)
+
+
+def test_nan_and_infinities_stay_in_the_reach_of_their_weights() -> None:
+    image = np.ones((100, 90), "float32")
+    image[50, 40], image[9, 80] = np.nan, np.inf
+    smaller = ResizedSource(image, (50, 45), 1, True)
+    for box in (np.s_[:, :], np.s_[20:31, 3:40]):
+        found, clean = smaller[box], ResizedSource(np.ones_like(image), (50, 45), 1, True)[box]
+        assert np.isnan(found).sum() == 9
+        np.testing.assert_array_equal(found[np.isfinite(found)], clean[np.isfinite(found)])
+    assert np.isposinf(smaller[...]).sum() == 9
 
 
 def test_labels_beyond_2_to_the_53_stay_whole() -> None:

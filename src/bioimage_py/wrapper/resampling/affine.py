@@ -23,12 +23,15 @@ from bioimage_py.wrapper.arguments import (
     holds,
     rounded,
 )
-from bioimage_py.wrapper.resampling.splines import gaussian, prefilter
+from bioimage_py.wrapper.resampling.splines import FILTER_BYTES, AxisFilter, filtered
 from bioimage_py.wrapper.spec import register_wrapper
-from bioimage_py.wrapper.tiling import OVERLAP_BYTES, PartedSource
+from bioimage_py.wrapper.tiling import OVERLAP_BYTES, PartedSource, parts_of
 
 _CELL_VOXELS = 2**18
 """Input voxels around which a part is not cut any more."""
+_AT_ONCE = 2**15
+"""Voxels whose positions are held at once, in the processor's cache."""
+_HELD_BYTES = FILTER_BYTES + 160 * _AT_ONCE
 
 
 @register_wrapper("affine")
@@ -134,8 +137,14 @@ class AffineSource(PartedSource):
         self.fill_value = fill
         self.anti_aliasing = anti_aliasing
         factors = np.sqrt((self.matrix[:, :-1] ** 2).sum(axis=1)).tolist()
-        self._smoothing = [gaussian(max(0.0, (f - 1) / 2) if anti_aliasing else 0.0) for f in factors]
-        self._exact = degree == 0 and all(len(fir) == 1 for fir in self._smoothing)
+        # What is applied to the voxels before; where they are computed between them follows.
+        self._filters = [
+            AxisFilter.of((max(1, n),) * 2, degree, max(0.0, (f - 1) / 2) if anti_aliasing else 0.0)._replace(
+                degree=0
+            )
+            for n, f in zip(self.inputs[0].shape, factors, strict=True)
+        ]
+        self._filtered = not all(along.picks for along in self._filters)
         if self.chunks is not None:
             self.chunks = tuple(min(c, max(1, n)) for c, n in zip(self.chunks, self.shape, strict=True))
         steps = np.abs(self.matrix[:, :-1]).max(axis=0, initial=1.0)
@@ -172,20 +181,22 @@ class AffineSource(PartedSource):
         )
 
     def _held(self, part: Box) -> int:
-        """Return what computing a part holds: its input as it is and as floats, twice while it is filtered, positions and the result."""
+        """Return what computing a part holds: its input as it is and as floats, before and after an axis, and the result."""
         read = math.prod(self._widest(part.shape))
-        filtered = self.order > 1 or any(len(fir) > 1 for fir in self._smoothing)
-        wide = 0 if self._exact else 16 if filtered else 8
-        return (read + part.size) * self.dtype.itemsize + read * wide + part.size * 8 * (2 * self.ndim + 4)
+        wide = 2 * max(8, self.dtype.itemsize) if self._filtered else 0
+        return (read + part.size) * self.dtype.itemsize + read * wide + _HELD_BYTES
 
     def _reach(self, axis: int) -> int:
-        spline = 0 if self.order == 0 else len(prefilter(self.order)) // 2 + self.order // 2
-        return spline + len(self._smoothing[axis]) // 2
+        return len(self._filters[axis].fir) // 2 + self.order // 2
 
     def _part(self, part: Box) -> AnyArray:
         out = np.full(part.shape, self.fill_value, self.dtype)
         if (region := self._region(part)) is not None:
-            (self._nearest if self.order == 0 else self._interpolated)(part, region, out)
+            block, region = self._coefficients(self.read_input(region), region)
+            compute = self._nearest if self.order == 0 else self._interpolated
+            for box in parts_of(part, None, lambda box: box.size, _AT_ONCE if self.order else 8 * _AT_ONCE):
+                if self._region(box) is not None:
+                    compute(box, block, region, out[box.relative_to(part.begin).view])
         return out
 
     def _region(self, box: Box) -> Box | None:
@@ -205,43 +216,50 @@ class AffineSource(PartedSource):
 
     def _coordinates(self, box: Box) -> list[npt.NDArray[np.float64]]:
         """Return the position in the input per axis, in arrays that broadcast to the region's shape."""
-        places = np.ogrid[box.slices] if box.ndim else ()
+        ends = zip(box.begin, box.end, strict=True)
+        places = [np.arange(b, e).reshape(-1, *(1,) * (box.ndim - 1 - n)) for n, (b, e) in enumerate(ends)]
         return [
             np.asarray(_position(row[-1], list(zip(row[:-1], places, strict=True))), dtype=np.float64)
             for row in self.matrix
         ]
 
-    def _nearest(self, box: Box, region: Box, out: AnyArray) -> None:
+    def _nearest(self, box: Box, block: AnyArray, held: Box, out: AnyArray) -> None:
         flat: Any = 0
         inside: Any = True
         for x, extent, begin, n in zip(
-            self._coordinates(box), self.inputs[0].shape, region.begin, region.shape, strict=True
+            self._coordinates(box), self.inputs[0].shape, held.begin, held.shape, strict=True
         ):
             here = (x >= 0) & (x <= extent - 1)
             flat = flat * n + np.where(here, np.floor(x + 0.5) - begin, 0).astype(np.int64)
             inside = inside & here
-        block = self.read_input(region) if self._exact else self._filtered(region)
-        values = block.reshape(-1).take(flat)
-        np.copyto(out, values if self._exact else rounded(values, self.dtype), where=inside)
+        np.copyto(out, rounded(block.reshape(-1).take(flat), self.dtype), where=inside)
 
-    def _interpolated(self, box: Box, region: Box, out: AnyArray) -> None:
-        block = self._filtered(region)
-        # Whole voxels are taken off without rounding, so the position does not depend on the region.
-        local = [x - begin for x, begin in zip(self._coordinates(box), region.begin, strict=True)]
-        at = np.stack([np.broadcast_to(x, box.shape) for x in local])
+    def _interpolated(self, box: Box, block: AnyArray, held: Box, out: AnyArray) -> None:
+        at = np.empty((box.ndim, *box.shape))
+        for n, (x, begin) in enumerate(zip(self._coordinates(box), held.begin, strict=True)):
+            # Whole voxels are taken off without rounding, so the position does not depend on the region.
+            np.subtract(x, begin, out=at[n])
         values = _ndimage().map_coordinates(
-            block, at, order=self.order, mode="constant", cval=self.fill_value, prefilter=False
+            block, at, _wide(self.dtype), self.order, mode="constant", cval=self.fill_value, prefilter=False
         )
         out[...] = rounded(values, self.dtype)
 
-    def _filtered(self, region: Box) -> AnyArray:
-        """Return a region of the input as floats, smoothed, and as coefficients of the spline."""
-        block = self.read_input(region).astype(np.complex128 if self.dtype.kind == "c" else np.float64)
-        for axis, smoothing in enumerate(self._smoothing):
-            for fir in (smoothing, prefilter(self.order)):
-                if len(fir) > 1:
-                    block = _ndimage().correlate1d(block, fir, axis=axis, mode="mirror")
-        return block
+    def _coefficients(self, block: AnyArray, region: Box) -> tuple[AnyArray, Box]:
+        """Return what is interpolated of a region that was read, and the box of it: smoothed, as coefficients of the spline."""
+        for axis, along in enumerate(self._filters):
+            if not along.picks:
+                extent, reach = along.extents[0], len(along.fir) // 2
+                begin, end = region.begin[axis], region.end[axis]
+                rows = (begin + reach if begin else 0, end - reach if end < extent else extent)
+                block = filtered(block, region, self.inputs[0].shape, axis, along, rows)
+                region = region.with_axis(axis, *rows)
+        if self.order and block.dtype.char not in "bBhHiIlLqQfd":  # what SciPy reads as it is
+            block = block.astype(_wide(self.dtype))
+        return block, region
+
+
+def _wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return np.dtype("complex128" if dtype.kind == "c" else "float64")
 
 
 def _position(shift: Any, terms: list[tuple[Any, Any]]) -> Any:

@@ -14,11 +14,12 @@ from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.geometry import Box, checked_whole
 from bioimage_py.metadata import ImageMetadata
 from bioimage_py.wrapper.arguments import checked_flag, checked_order, rounded
-from bioimage_py.wrapper.resampling.splines import AxisWeights, axis_weights, gaussian, nearest, prefilter
+from bioimage_py.wrapper.resampling.splines import FILTER_BYTES, AxisFilter, filtered, nearest
 from bioimage_py.wrapper.spec import register_wrapper
-from bioimage_py.wrapper.tiling import OVERLAP_BYTES, PartedSource
+from bioimage_py.wrapper.tiling import OVERLAP_BYTES, READ_BYTES, PartedSource, largest_part, parts_of
 
-_SLAB_BYTES = 2**20
+_FLOAT_BYTES = 2**24
+"""Floats that are held while a part of what was read is computed, where a tile needs no more."""
 
 
 @register_wrapper("resized")
@@ -82,21 +83,31 @@ class ResizedSource(PartedSource):
         self.anti_aliasing = smooth
         pairs = tuple(zip(old, self.shape, strict=True))
         self._extents = pairs
-        self._sigma = tuple((a / b - 1) / 2 if self.anti_aliasing and a > b else 0.0 for a, b in pairs)
+        sigma = tuple((a / b - 1) / 2 if self.anti_aliasing and a > b else 0.0 for a, b in pairs)
         self._changed = [axis for axis, (a, b) in enumerate(pairs) if a != b]
         # Where an axis shrinks most, the least is left to do for the others.
         self._changed.sort(key=lambda axis: pairs[axis][1] / max(1, pairs[axis][0]))
-        self._exact = self.order == 0 and not any(self._sigma)
+        self._along = {axis: AxisFilter.of(pairs[axis], degree, sigma[axis]) for axis in self._changed}
+        self._exact = all(along.picks for along in self._along.values())
         self._overlap_bytes = 0 if self._exact else OVERLAP_BYTES
+        self._tiles = tuple(self._along[axis].tile if axis in self._along else 1 for axis in range(self.ndim))
+        self._cell = self._tiles
         if self.chunks is not None:
             # What a chunk of the input becomes; where that is less than a chunk, blocks of the result are larger.
-            self._cell = tuple(
-                max(1, round(c * b / max(1, a))) for c, (a, b) in zip(self.chunks, pairs, strict=True)
-            )
+            became = [max(1, round(c * b / max(1, a))) for c, (a, b) in zip(self.chunks, pairs, strict=True)]
+            self._cell = self._cells(became)
             self.chunks = tuple(
-                min(max(c, cell), max(1, n))
-                for c, cell, n in zip(self.chunks, self._cell, self.shape, strict=True)
+                min(max(c, n_new), max(1, n))
+                for c, n_new, n in zip(self.chunks, became, self.shape, strict=True)
             )
+
+    def _cells(self, became: list[int]) -> tuple[int, ...]:
+        """Return extents that cut no chunk and few tiles; more tiles where many large chunks would be read at once."""
+        cell = [-(-tile // n) * n for n, tile in zip(became, self._tiles, strict=True)]
+        for axis, least in enumerate(became):
+            while cell[axis] > least and self._held(Box.whole(tuple(cell))) > 2 * READ_BYTES:
+                cell[axis] = max(least, cell[axis] // 2)
+        return tuple(cell)
 
     @property
     def scale(self) -> tuple[float, ...]:
@@ -107,11 +118,7 @@ class ResizedSource(PartedSource):
         return self._rescaled(self.scale, [(factor - 1) / 2 for factor in self.scale])
 
     def read_shapes(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-        part = self._largest_part(shape)
-        yield tuple(
-            min(n, old) if old == new else min(old, -(-n * old // new) + 1 + self._reach(axis))
-            for axis, (n, (old, new)) in enumerate(zip(part, self._extents, strict=True))
-        )
+        yield self._most_read(self._largest_part(shape))
 
     def scratch_bytes(self, shape: tuple[int, ...]) -> int:
         (region,) = self.read_shapes(shape)
@@ -119,85 +126,69 @@ class ResizedSource(PartedSource):
         if not self._changed or 0 in self.shape:
             return held
         part = self._largest_part(shape)
-        # Before and after each axis, in the order in which they are resampled, and the result three times while it is rounded.
-        stages = [region]
-        for axis in self._changed:
-            stages.append((*stages[-1][:axis], part[axis], *stages[-1][axis + 1 :]))
-        sizes = [math.prod(stage) for stage in stages[1:]]
-        pairs = [a + b for a, b in itertools.pairwise([0, *sizes])]
-        if self._exact:
-            return held + self.dtype.itemsize * max(pairs)
-        return held + max(8, self.dtype.itemsize) * max(*pairs, 3 * sizes[-1]) + 4 * _SLAB_BYTES
+        if not self._exact:
+            part = largest_part(part, self._tiles, self._floats, _FLOAT_BYTES)
+        return held + self._floats(Box.whole(part)) + math.prod(part) * self.dtype.itemsize
 
     def _largest_part(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return super()._largest_part(shape) if self._changed and 0 not in self.shape else shape
 
-    def _reach(self, axis: int) -> int:
-        """Return how many voxels around a region are read along an axis that changes, on both sides together."""
-        if self._exact:
-            return 0
-        return self.order + len(prefilter(self.order)) + len(gaussian(self._sigma[axis]))
+    def _most_read(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        found = list(shape)
+        for axis, along in self._along.items():
+            old, new = along.extents
+            found[axis] = (
+                -(-shape[axis] * old // new) + 1 + (not along.picks) * (along.degree + len(along.fir) + 1)
+            )
+        return tuple(map(min, zip(found, self.inputs[0].shape, strict=True)))
 
     def _read(self, box: Box) -> AnyArray:
         return super()._read(box) if self._changed else self.read_input(box)
 
     def _held(self, part: Box) -> int:
-        """Return about what computing a part holds: its input, and floats before and after an axis."""
-        spans = (
-            (b * old // new, -(-e * old // new))
-            for b, e, (old, new) in zip(part.begin, part.end, self._extents, strict=True)
-        )
-        region = math.prod(end - begin for begin, end in spans)
-        shrunk = min(1.0, *(self._extents[axis][1] / self._extents[axis][0] for axis in self._changed))
-        work = 0 if self._exact else 2 * max(8, self.dtype.itemsize) * max(region * shrunk, part.size)
-        return int(region * self.inputs[0].dtype.itemsize + work)
+        """Return the bytes of the input that a part is made of."""
+        return math.prod(self._most_read(part.shape)) * self.inputs[0].dtype.itemsize
+
+    def _floats(self, part: Box) -> int:
+        """Return the bytes of what is between the axes, and of the result while it is rounded."""
+        stages = [self._most_read(part.shape)]
+        for axis in self._changed:
+            stages.append((*stages[-1][:axis], part.shape[axis], *stages[-1][axis + 1 :]))
+        sizes = [0, *map(math.prod, stages[1:])]
+        pairs = [a + b for a, b in itertools.pairwise(sizes)]
+        if self._exact:
+            return self.dtype.itemsize * max(pairs)
+        return max(8, self.dtype.itemsize) * max(*pairs, 3 * sizes[-1]) + FILTER_BYTES
 
     def _part(self, part: Box) -> AnyArray:
-        picks: dict[int, AnyArray | AxisWeights] = {axis: self._weights(axis, part) for axis in self._changed}
-        begin, end = list(part.begin), list(part.end)
-        for axis, pick in picks.items():
-            index = pick.taps if isinstance(pick, AxisWeights) else pick
-            begin[axis], end[axis] = int(index.min()), int(index.max()) + 1
-        block = self.read_input(Box(tuple(begin), tuple(end)))
-        for axis, pick in picks.items():
-            if isinstance(pick, AxisWeights):
-                block = _weighted(block, AxisWeights(pick.taps - begin[axis], pick.weight), axis)
+        region = self._region(part)
+        block = self.read_input(region)
+        if self._exact:
+            return self._made(part, block, region)
+        out = np.empty(part.shape, self.dtype)
+        for box in parts_of(part, self._tiles, self._floats, _FLOAT_BYTES):
+            out[box.relative_to(part.begin).slices] = self._made(box, block, region)
+        return out
+
+    def _region(self, box: Box) -> Box:
+        """Return what a region of the result is made of."""
+        for axis, along in self._along.items():
+            box = box.with_axis(axis, *along.span(box.begin[axis], box.end[axis]))
+        return box
+
+    def _made(self, box: Box, block: AnyArray, held: Box) -> AnyArray:
+        """Return a region of the result, made of what is in a box of the input, an axis after the other."""
+        region, whole = self._region(box), self.inputs[0].shape
+        block = block[region.relative_to(held.begin).slices]
+        for axis, along in self._along.items():
+            rows = box.begin[axis], box.end[axis]
+            if along.picks:
+                block = _picked(block, nearest(np.arange(*rows), along.extents) - region.begin[axis], axis)
             else:
-                block = _picked(block, pick - begin[axis], axis)
+                block = filtered(block, region, whole, axis, along, rows)
+            region = region.with_axis(axis, *rows)
+            whole = (*whole[:axis], self.shape[axis], *whole[axis + 1 :])
         return rounded(block, self.dtype)
-
-    def _weights(self, axis: int, box: Box) -> AnyArray | AxisWeights:
-        first, last, extents = box.begin[axis], box.end[axis], self._extents[axis]
-        if self.order == 0 and not self._sigma[axis]:
-            return nearest(first, last, extents)
-        return axis_weights(first, last, extents, self.order, self._sigma[axis])
-
-
-def _weighted(block: AnyArray, weights: AxisWeights, axis: int) -> AnyArray:
-    """Return the weighted sums along an axis, each in one fixed order so that it does not depend on the block."""
-    wide = np.dtype("complex128" if block.dtype.kind == "c" else "float64")
-    column = weights.weight.T.reshape(-1, len(weights.taps), *(1,) * (block.ndim - 1 - axis))
-    total = np.zeros((*block.shape[:axis], len(weights.taps), *block.shape[axis + 1 :]), wide)
-    with np.errstate(all="ignore"):
-        for slab in _slabs(total, axis):
-            voxels, held = block[slab].astype(wide, copy=False), total[slab]
-            share = np.empty_like(held)
-            for tap, weight in zip(weights.taps.T, column, strict=True):
-                np.multiply(_picked(voxels, tap, axis), weight, out=share)
-                held += share
-    return total
-
-
-def _slabs(total: AnyArray, axis: int) -> Iterator[tuple[slice, ...]]:
-    """Yield slabs across another axis, so small that a processor's cache holds them while all taps are added."""
-    if total.ndim == 1:
-        yield (slice(None),)
-        return
-    across = 0 if axis else 1
-    extent = total.shape[across]
-    thick = max(1, _SLAB_BYTES * extent // max(1, total.nbytes))
-    for begin in range(0, extent, thick):
-        yield (slice(None),) * across + (slice(begin, begin + thick),)
 
 
 def _picked(block: AnyArray, index: AnyArray, axis: int) -> AnyArray:
