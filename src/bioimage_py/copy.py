@@ -45,6 +45,7 @@ def copy(
     codec: str | Mapping[str, Any] | Codec | None = None,
     zarr_format: int | None = None,
     imagej: bool | None = None,
+    skip_zeros: bool | None = None,
     fill_value: float | None = None,
     axes: Sequence[str] | None = None,
     voxel_size: float | Sequence[float] | None = None,
@@ -111,7 +112,7 @@ def copy(
         the output is read once more instead. It goes when the array is written again without it.
     overwrite
         Whether to replace an array that exists at the output path.
-    dtype, chunks, shards, codec, zarr_format, imagej
+    dtype, chunks, shards, codec, zarr_format, imagej, skip_zeros
         Layout of a new output, or of all arrays of a new OME-Zarr, see `create_output`; a new numpy array takes `dtype` only.
         Default: chunks and codec of the input where the output can have them, so that encoded chunks can be moved; Zarr format
         3, and that of the input for a whole OME-Zarr.
@@ -221,7 +222,7 @@ def _planned(
     elif paths:
         from bioimage_py.operations import LevelsCopy, levels_to_copy
 
-        if levels := levels_to_copy(input, output, options):
+        if levels := levels_to_copy(input, output, options, quiet=quiet):
             return LevelsCopy(levels, output, options, quiet=quiet)
     if paths and may_be_zarr(input):
         # Needs the libraries of Zarr, which other copies do without.

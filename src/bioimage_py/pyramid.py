@@ -42,6 +42,7 @@ def pyramid(
     codec: str | Mapping[str, Any] | Codec | None = None,
     zarr_format: int | None = None,
     imagej: bool | None = None,
+    skip_zeros: bool | None = None,
     fill_value: float | None = None,
     axes: Sequence[str] | None = None,
     voxel_size: float | Sequence[float] | None = None,
@@ -86,7 +87,7 @@ def pyramid(
         Whether to replace an image that exists; without an output, its smaller levels.
     digest
         Whether to keep a digest beside each level, as `copy` does: levels are read once more for it. Not for files, and not for runs that keep a folder.
-    dtype, chunks, shards, codec, zarr_format, imagej, fill_value
+    dtype, chunks, shards, codec, zarr_format, imagej, skip_zeros, fill_value
         Layout of the levels, see `create_output`. `zarr_format=2` makes an OME-Zarr 0.4, 3 a 0.5.
     axes, voxel_size, units
         Of the input, where its metadata lack them or are wrong; see `with_metadata`.

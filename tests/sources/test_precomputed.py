@@ -217,7 +217,7 @@ def test_jpeg(tmp_path: Path) -> None:
     [
         ({"codec": Codec("zstd")}, "zstd"),
         ({"codec": Codec("jpeg")}, "cannot be made"),
-        ({"shards": (8, 8, 8)}, "shards"),
+        ({"chunks": (2, 2, 2), "shards": (8, 2, 2)}, r"Morton.*shards=\(2, 4, 4\)"),
         ({"fill_value": 3}, "fill value"),
         ({"chunks": (8, 8)}, "chunks"),
         ({"dtype": "float64"}, "precomputed cannot hold float64.*uint64"),

@@ -39,6 +39,16 @@ class Level:
     # Centre of its first voxel, in voxels of the full-size array. None: of whole windows, `(factor - 1) / 2`.
     offset: tuple[float, ...] | None = None
 
+    def placed(
+        self, sizes: Sequence[float] | None, origin: Sequence[float] | None
+    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return size and place of its voxels, from those of full-size voxels; 1 and 0 where these are not known."""
+        sizes = sizes or (1.0,) * len(self.factors)
+        origin = origin or (0.0,) * len(self.factors)
+        offset = self.offset or tuple((factor - 1) / 2 for factor in self.factors)
+        place = tuple(float(o + n * size) for o, n, size in zip(origin, offset, sizes, strict=True))
+        return tuple(float(size * f) for size, f in zip(sizes, self.factors, strict=True)), place
+
 
 def axis_type(name: str) -> str | None:
     """Return `"space"`, `"time"` or `"channel"`, or None for an axis that the specification has no word for."""
@@ -162,11 +172,7 @@ def level_transformations(
     level: Level, sizes: Sequence[float] | None, origin: Sequence[float] | None
 ) -> list[dict[str, Any]]:
     """Return what places a level, by size and place of full-size voxels; 1 and 0 where these are not known."""
-    sizes = sizes or (1.0,) * len(level.factors)
-    origin = origin or (0.0,) * len(level.factors)
-    offset = level.offset or tuple((factor - 1) / 2 for factor in level.factors)
-    scale = [float(size * factor) for size, factor in zip(sizes, level.factors, strict=True)]
-    place = [float(o + n * size) for o, n, size in zip(origin, offset, sizes, strict=True)]
+    scale, place = map(list, level.placed(sizes, origin))
     steps: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
     if any(place):
         steps.append({"type": "translation", "translation": place})

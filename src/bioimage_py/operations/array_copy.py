@@ -36,6 +36,7 @@ from bioimage_py.planning import (
     CopyPlan,
     PlanOptions,
     PyramidPlan,
+    changes_voxels,
     choose_road,
     in_one_or_two_passes,
     plan_copy,
@@ -329,7 +330,9 @@ def warn_of_casting(source: Source, target: ArrayLayout, casting: str) -> None:
 
 
 def cast_text(source: Source, target: ArrayLayout) -> str:
-    """Return what is known of the values of an input that the output cannot hold all."""
+    """Return what is known of the values of an input that the output cannot hold all, or not as they are."""
+    if changes_voxels(target.codec):
+        return f"the codec {target.codec} may change voxels: what is read back is not what was written"
     if source.dtype.kind not in "iuf" or can_hold(source.dtype, target.dtype):
         return ""
     info = None if source.dtype.kind == "f" else np.iinfo(source.dtype)

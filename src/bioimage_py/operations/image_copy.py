@@ -64,7 +64,7 @@ from bioimage_py.storage import StoreFolder, StorePlace, file_identity, is_url
 from bioimage_py.text import counted
 
 _LAYOUT = ("chunks", "shards", "codec", "zarr_format", "fill_value")
-_FOR_ONE_ARRAY = ("mask", "imagej", "dtype", "axes", "voxel_size", "units")
+_FOR_ONE_ARRAY = ("mask", "imagej", "skip_zeros", "dtype", "axes", "voxel_size", "units")
 """Options that cannot be applied to levels and labels."""
 _MOST_NAMED = 10
 

@@ -180,6 +180,9 @@ class NewArray:
         choices=(2, 3),
     )
     imagej: bool | None = option("make a TIFF an ImageJ hyperstack (default: an OME-TIFF)")
+    skip_zeros: bool | None = option(
+        "leave chunks of zeros out of a precomputed volume (default: they are stored, because CloudVolume takes a missing chunk for an error)"
+    )
     dtype: npt.DTypeLike | None = option(
         "data type, such as uint8 or float32 (default: the input's)", metavar="TYPE"
     )

@@ -28,14 +28,24 @@ from bioimage_py.operations.two_passes import TwoPassRun
 from bioimage_py.planning import ArrayLayout, PyramidPart, PyramidPlan, choose_levels, plan_pyramid
 from bioimage_py.runner import Journal, Resources
 from bioimage_py.runner.work import CompositeWork, PyramidWork
-from bioimage_py.sources import PlannedOutput, Source, as_source, finish_images, open_source
+from bioimage_py.sources import PlannedOutput, Source, as_source, coarser_levels, finish_images, open_source
 from bioimage_py.sources.ome_zarr import GrowingImage, levels_for_labels, steps_between
 from bioimage_py.sources.stores import NewMarks
 from bioimage_py.storage import StoreFolder
-from bioimage_py.wrapper.resampling import KINDS, check_method, chosen_method, warn_if_labels_are_mixed
+from bioimage_py.wrapper.resampling import (
+    KINDS,
+    are_said_labels,
+    check_method,
+    chosen_method,
+    warn_if_labels_are_mixed,
+)
 
 _LEVELS = "levels.json"
 """In the side folder of the first level that was added to an image: how it is made."""
+_NOT_UPDATED = (
+    "{} was updated, and the smaller levels of its image were not: what made them is not known. Make them again "
+    "with pyramid(…, overwrite=True)"
+)
 
 
 class PyramidJob(Job):
@@ -62,7 +72,7 @@ class PyramidJob(Job):
             self.source, _ = find_input(input, None, output, options)
             if not isinstance(output, (str, os.PathLike)):
                 raise InvalidArgumentError(
-                    f"a pyramid is written to a path that ends in .ome.zarr or .ome.tif, got {type(output).__name__}"
+                    f"a pyramid is written to a path that ends in .ome.zarr, .precomputed or .ome.tif, got {type(output).__name__}"
                 )
             self.target = _NewImage.plan(output, self.source, options)
         if options.in_other_processes:
@@ -122,6 +132,8 @@ class PyramidJob(Job):
             kind = "labels"
         found = chosen_method(self.source, kind) if method == "auto" else method
         check_method(found, self.target.layout.dtype)
+        if isinstance(self.target, _NewImage) and (kind is not None or found == "mode"):
+            self.target.say_kind(labels=kind != "image")
         if found in ("mean", "median") and not quiet:
             warn_if_labels_are_mixed(self.source, kind, f"method={found!r}")
         return str(found)
@@ -130,6 +142,7 @@ class PyramidJob(Job):
         """Return what integers are taken for where only their data type tells."""
         options, dtype = self.options, self.source.dtype
         said = options.method != "auto" or options.kind is not None or self.target.is_labels
+        said = said or are_said_labels(self.source)
         labels = self._method == "mode"
         if said or options.folder is not None or dtype.kind not in "iu" or (labels and dtype.itemsize < 4):
             return ()
@@ -247,6 +260,11 @@ def follow_levels(full: Source, boxes: Sequence[Box] | None, options: CopyOption
     try:
         image = GrowingImage.around(full)
     except InvalidArgumentError:
+        levels = coarser_levels(full)
+        for level in levels:
+            level.close()
+        if levels:
+            warn_caller(BioimagePyWarning(_NOT_UPDATED.format(full.name)))
         return
     if not image.others:
         return
@@ -254,12 +272,7 @@ def follow_levels(full: Source, boxes: Sequence[Box] | None, options: CopyOption
         side = first.side_folder()
         told = None if side is None else side.read_json(_LEVELS)
     if told is None or len(told.get("steps", ())) != len(image.others):
-        warn_caller(
-            BioimagePyWarning(
-                f"{full.name} was updated, and the smaller levels of its image were not: what made them is not known. Make them again "
-                "with pyramid(…, overwrite=True)"
-            )
-        )
+        warn_caller(BioimagePyWarning(_NOT_UPDATED.format(full.name)))
         return
     names = ("job_type", "job_config", "num_workers", "memory_limit", "progress")
     asked = {name: getattr(options, name) for name in names}
@@ -287,16 +300,14 @@ class _NewImage(NewPathTarget):
     """An image that is made with all its levels."""
 
     in_place = False
-    reduced = ""
 
     def __init__(self, planned: PlannedOutput, codec: Any = None) -> None:
         super().__init__(planned, codec)
-        if planned.family.levels_in_file and not planned.spec.imagej:
-            self.reduced = "yx"
-        elif planned.image_key is None:
+        self.reduced = "" if planned.spec.imagej else planned.family.level_axes
+        if not self.reduced and planned.image_key is None:
             raise InvalidArgumentError(
                 f"output {planned.name!r} is not a place for a pyramid: give a path that ends in .ome.zarr, such as 'out.ome.zarr', "
-                "the labels in one, 'out.ome.zarr/labels/cells', or an OME-TIFF, 'out.ome.tif'"
+                "the labels in one, 'out.ome.zarr/labels/cells', a precomputed volume, 'out.precomputed', or an OME-TIFF, 'out.ome.tif'"
             )
         self.axes = planned.spec.metadata.axes or ()
         self.voxel_size = planned.spec.metadata.voxel_size
@@ -312,6 +323,11 @@ class _NewImage(NewPathTarget):
             _steps_from(StoreFolder.at(self.path), self.axes, self.layout.shape) if self.is_labels else None
         )
 
+    def say_kind(self, *, labels: bool) -> None:
+        spec = self.planned.spec
+        if spec.labels is None:
+            self.planned = self.planned._replace(spec=replace(spec, labels=labels))
+
     def path_of(self, number: int) -> str:
         return str(number)
 
@@ -320,6 +336,9 @@ class _NewImage(NewPathTarget):
 
     def open_levels(self, coarser: Sequence[Level], *, overwrite: bool, resume: bool) -> list[Source]:
         """Make the levels, or open them, and return all, full size first."""
+        if self.planned.image_key is None:
+            specs = [self.planned.level_spec(level) for level in coarser]
+            return self.open_specs(specs, overwrite=overwrite, resume=resume)
         if resume:
             return [open_source(self.path, key, mode="r+") for key in self._keys_of(coarser)]
         before = first_missing(self.planned.location)
@@ -329,8 +348,8 @@ class _NewImage(NewPathTarget):
         return levels
 
     def folders_of(self, coarser: Sequence[Level]) -> list[StoreFolder]:
-        if self.planned.image_key is None:  # one file
-            return []
+        if self.planned.image_key is None:
+            return [] if self.folder is None else [self.folder]
         root = StoreFolder.at(self.path)
         return [root.child(key) for key in self._keys_of(coarser)]
 

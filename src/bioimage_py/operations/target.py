@@ -6,7 +6,7 @@ import os
 import posixpath
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ from bioimage_py.operations.options import NewArray
 from bioimage_py.planning import ArrayLayout
 from bioimage_py.runner import find_backend
 from bioimage_py.sources import (
+    ArraySpec,
     Codec,
     Family,
     FileSource,
@@ -288,6 +289,17 @@ class NewPathTarget(SingleTarget):
     def adopt(self, sink: Source) -> None:
         """Finish, or discard, what was made otherwise than by `open`."""
         self._sink = sink
+
+    def open_specs(self, coarser: Sequence[ArraySpec], *, overwrite: bool, resume: bool) -> list[Source]:
+        """Make an image with smaller levels where the family keeps them by itself, or open it; full size first."""
+        if resume:
+            keys = [None, *self.planned.family.list_arrays(self.path)[1:]]
+            return [open_source(self.path, key, mode="r+") for key in keys]
+        before = first_missing(self.planned.location)
+        made = self.planned.create_specs(coarser, overwrite=overwrite)
+        self.made = before
+        self.adopt(made[0])
+        return made
 
     def finish(self, *, goes_on: bool = False) -> None:
         if isinstance(self._sink, FileSource):

@@ -15,6 +15,7 @@ from .copy_plan import (
     CopyPlan as CopyPlan,
     PlanOptions as PlanOptions,
     TwoPasses as TwoPasses,
+    changes_voxels as changes_voxels,
     choose_road as choose_road,
     digest_text as digest_text,
     plan_copy as plan_copy,

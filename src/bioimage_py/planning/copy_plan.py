@@ -241,6 +241,11 @@ _CHANGES_VOXELS = re.compile("jpe?g|jxl|zfp|sz|offset|quantize|round|astype|nbit
 """In the names of codecs that may not give back the voxels that they are given."""
 
 
+def changes_voxels(codec: str) -> bool:
+    """Whether a codec, by its name, may not give back the voxels that it is given."""
+    return _CHANGES_VOXELS.search(codec) is not None
+
+
 def digest_text(digest: str) -> str:
     if digest == WHILE_WRITTEN:
         return "of the voxels as they are written, in the same pass"
@@ -273,7 +278,7 @@ def _digest_of(
     sides = zip(block, output.shape, tile_shape(len(block)), strict=True)
     if any(b % t and b < n for b, n, t in sides):
         return f"blocks of {times(block)} are not whole tiles of 64 voxels"
-    if _CHANGES_VOXELS.search(output.codec):
+    if changes_voxels(output.codec):
         return f"the codec {output.codec} may change voxels"
     return WHILE_WRITTEN
 

@@ -47,7 +47,7 @@ class ImagePlan(Plan):
 
     _told = (
         "input", "output", "what", "road", "roads", "n_blocks", "in_flight", "threads", "cache_bytes", "memory_limit", "peak_memory",
-        "bytes_in", "bytes_out", "n_files", "bill", "block_ids", "hints", "update", "left_out", "damaged",
+        "bytes_in", "bytes_out", "n_files", "bill", "block_ids", "hints", "update", "left_out", "damaged", "casts", "assumed",
     )  # fmt: skip
 
     input: str
@@ -60,6 +60,8 @@ class ImagePlan(Plan):
     left_out: tuple[str, ...] = ()  # what is in the input and will not be in the output
     update: str = ""  # what has changed since an earlier copy
     damaged: tuple[str, ...] = ()  # images that cannot be read, with the reason: the others are copied
+    casts: str = ""
+    assumed: tuple[Hint, ...] = ()
 
     @classmethod
     def of(

@@ -25,7 +25,7 @@ from bioimage_py.report.axes import (
     open_levels,
     stored_source,
 )
-from bioimage_py.sources import FileSource, Source, as_source
+from bioimage_py.sources import FileSource, Source, as_source, place_of_level
 from bioimage_py.sources.ome_zarr import labels_beside
 from bioimage_py.wrapper.resampling import ReducedSource, looks_like_labels
 from bioimage_py.wrapper.shape import SelectSource, TransposeSource
@@ -222,7 +222,7 @@ def _levels(
 ) -> list[tuple[Source, Level]]:
     """Return an image and smaller copies of it, stored or made, tuned for many small reads, each with its place."""
     coarser = open_levels(source, opened)
-    places = [Level("", (1.0,) * source.ndim), *(_place(source, level) for level in coarser)]
+    places = [Level("", (1.0,) * source.ndim), *(place_of_level(source, level) for level in coarser)]
     twins = [level.for_run(os.cpu_count() or 1, _CACHE_BYTES) for level in (source, *coarser)]
     found = list(zip(twins, places, strict=True))
     if not coarser:
@@ -234,14 +234,3 @@ def _levels(
                 place = Level("", tuple(map(float, made.factors)), offset)
                 found.append((ReducedSource(twins[0], made.factors, method), place))
     return found
-
-
-def _place(full: Source, level: Source) -> Level:
-    """Return how a stored level lies in the full size: by the voxel sizes of both, else by their shapes."""
-    size, own = full.metadata.voxel_size, level.metadata.voxel_size
-    if size is None or own is None:
-        return Level("", tuple(float(round(n / m)) for n, m in zip(full.shape, level.shape, strict=True)))
-    nowhere = (0.0,) * full.ndim
-    at, first = level.metadata.origin or nowhere, full.metadata.origin or nowhere
-    factors = tuple(a / b for a, b in zip(own, size, strict=True))
-    return Level("", factors, tuple((a - b) / s for a, b, s in zip(at, first, size, strict=True)))

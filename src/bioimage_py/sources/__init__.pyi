@@ -45,6 +45,7 @@ from .opening import (
     coarser_levels as coarser_levels,
     open_source as open_source,
     override_metadata as override_metadata,
+    place_of_level as place_of_level,
     with_metadata as with_metadata,
 )
 from .registry import (

@@ -91,7 +91,8 @@ class Codec:
 class ArraySpec:
     """What `create_output` hands to a storage family; every choice is already made, except store defaults (None).
 
-    `labels` says whether voxels are names of objects, for a store that tells, `imagej` whether a TIFF is to be an ImageJ hyperstack.
+    `labels` says whether voxels are names of objects, for a store that tells, `imagej` whether a TIFF is to be an ImageJ hyperstack,
+    `skip_zeros` whether a precomputed volume leaves out chunks of zeros.
     """
 
     shape: tuple[int, ...]
@@ -104,6 +105,7 @@ class ArraySpec:
     byte_order: str = "little"
     labels: bool | None = None
     imagej: bool = False
+    skip_zeros: bool = False
     metadata: ImageMetadata = field(default_factory=ImageMetadata)
     # Gives the OME-XML of the image whose voxels these will be, for a store that keeps it.
     ome_xml: Callable[[], str | None] | None = field(default=None, compare=False, repr=False)

@@ -84,6 +84,8 @@ class Source(ABC):
         What voxels of chunks that were never written read as, or None where the store has no such notion.
     stores_fill
         Whether chunks that equal the fill value are stored all the same, because other readers miss them.
+    shows_labels
+        Whether the store says that voxels are the names of objects.
     reads_others
         Whether its voxels come from other sources: the time of reading is then counted there.
     read_only_because
@@ -110,6 +112,7 @@ class Source(ABC):
     storage_order: str = "C"
     fill_value: Any = None
     stores_fill: bool = False
+    shows_labels: bool = False
     reads_others: bool = False
     read_only_because: str = ""
     at_once_because: str = ""

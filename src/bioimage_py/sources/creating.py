@@ -70,17 +70,22 @@ class PlannedOutput(NamedTuple):
 
     def create_levels(self, coarser: Sequence[Level], *, overwrite: bool) -> list[Source]:
         if self.image_key is None:
-            full = self.spec.shape
-            shapes = [tuple(-int(-n // f) for n, f in zip(full, one.factors, strict=True)) for one in coarser]
-            return self.create_shapes(shapes, overwrite=overwrite)
+            return self.create_specs([self.level_spec(one) for one in coarser], overwrite=overwrite)
         from bioimage_py.sources.ome_zarr import make_image
 
         return make_image(*self._image(coarser), overwrite=checked_overwrite(overwrite))
 
-    def create_shapes(self, shapes: Sequence[tuple[int, ...]], *, overwrite: bool) -> list[Source]:
-        """Make a file of an image with smaller levels of these shapes."""
+    def level_spec(self, level: Level, shape: tuple[int, ...] | None = None) -> ArraySpec:
+        """Return a smaller level as a new array; where the size of a voxel is not known, its own is its factor."""
+        full, metadata = self.spec.shape, self.spec.metadata
+        size, origin = level.placed(metadata.voxel_size, metadata.origin)
+        shape = shape or tuple(-int(-n // f) for n, f in zip(full, level.factors, strict=True))
+        return replace(self.spec, shape=shape, metadata=replace(metadata, voxel_size=size, origin=origin))
+
+    def create_specs(self, coarser: Sequence[ArraySpec], *, overwrite: bool) -> list[Source]:
+        """Make an image with smaller levels where the family keeps levels by itself."""
         path, key, _ = self.location
-        made = list(self.family.create_levels(path, key, self.spec, shapes, checked_overwrite(overwrite)))
+        made = list(self.family.create_levels(path, key, self.spec, coarser, checked_overwrite(overwrite)))
         made[0].forget_digest()
         return made
 
@@ -114,6 +119,7 @@ def create_output(
     codec: str | Mapping[str, Any] | Codec | None = None,
     zarr_format: int | None = None,
     imagej: bool | None = None,
+    skip_zeros: bool | None = None,
     fill_value: Any = None,
     attributes: Mapping[str, Any] | None = None,
     overwrite: bool = False,
@@ -145,6 +151,8 @@ def create_output(
         3 or 2. Default: that of the group which the array is put into, else 3.
     imagej
         True for a TIFF that is an ImageJ hyperstack, without compression. Default: an OME-TIFF.
+    skip_zeros
+        True for a precomputed volume without its chunks of zeros. Default: they are stored.
     fill_value
         What voxels read as that were never written, a number that the dtype holds. Default: that of `like` where the store can
         have one, else 0.
@@ -194,6 +202,7 @@ def plan_output(
     codec: str | Mapping[str, Any] | Codec | None = None,
     zarr_format: int | None = None,
     imagej: bool | None = None,
+    skip_zeros: bool | None = None,
     fill_value: Any = None,
     attributes: Mapping[str, Any] | None = None,
     key: str | None = None,
@@ -244,6 +253,7 @@ def plan_output(
         codec=None if codec is None else Codec.parse(codec),
         zarr_format=zarr_format,
         imagej=bool(imagej),
+        skip_zeros=bool(skip_zeros),
         fill_value=fill_value,
         metadata=metadata,
         ome_xml=kept.ome_xml if kept is not None and kept.dtype == voxel else None,

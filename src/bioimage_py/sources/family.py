@@ -64,8 +64,8 @@ class Family:
         `"F"` where the first axis of new arrays is contiguous in the store.
     states_size
         Whether new arrays always say the size of a voxel, with its unit.
-    levels_in_file
-        Whether a new file can hold an image with smaller levels, which are reduced along y and x only.
+    level_axes
+        The axes, the last ones, along which the smaller levels of a new file or volume may be reduced; empty where it holds none.
     drops_axes
         Whether a file is read without axes of extent 1, except for the last two.
     continues
@@ -81,7 +81,7 @@ class Family:
     time_first = False
     storage_order = "C"
     states_size = False
-    levels_in_file = False
+    level_axes = ""
     drops_axes = False
     continues = False
     copies_levels = False
@@ -193,11 +193,11 @@ class Family:
         path: str,
         key: str | None,
         spec: ArraySpec,
-        shapes: Sequence[tuple[int, ...]],
+        coarser: Sequence[ArraySpec],
         overwrite: bool = False,
     ) -> Sequence[Source]:
-        """Make an image with smaller levels of given shapes in one file, full size first; that one's `finish` finishes all."""
-        del path, key, spec, shapes, overwrite
+        """Make an image with smaller levels in one file or volume, full size first; that one's `finish` finishes all."""
+        del path, key, spec, coarser, overwrite
         self._refuse("levels")
 
     def format_of(self, spec: ArraySpec) -> str:
@@ -237,11 +237,16 @@ class Family:
     def settled(self, spec: ArraySpec, path: str, *, grid: bool) -> ArraySpec:
         """Return a new array at a path as this format has it, or raise why it cannot; `grid` says whether its chunks were asked for."""
         del path, grid
-        if spec.imagej:
-            raise InvalidArgumentError(
-                f"imagej is for TIFF, and the output would be {self.title}",
-                hints=[Hint.of("leave out {}", imagej=...), Hint("or write to a path that ends in .tif")],
-            )
+        own = {"imagej": ("TIFF", ".tif"), "skip_zeros": ("precomputed volumes", ".precomputed")}
+        for name, (title, ending) in own.items():
+            if getattr(spec, name) and ending not in self.entry.suffixes:
+                raise InvalidArgumentError(
+                    f"{name} is for {title}, and the output would be {self.title}",
+                    hints=[
+                        Hint.of("leave out {}", **{name: ...}),
+                        Hint(f"or write to a path that ends in {ending}"),
+                    ],
+                )
         return spec
 
     def keeping(self, spec: ArraySpec, encoding: ChunkEncoding, *, grid: bool, codec: bool) -> ArraySpec:

@@ -21,7 +21,7 @@ from bioimage_py.errors import (
     UnsupportedFormatError,
 )
 from bioimage_py.geometry import Box
-from bioimage_py.metadata import ImageMetadata, overridden, plain_value
+from bioimage_py.metadata import ImageMetadata, Level, overridden, plain_value
 from bioimage_py.sources.base import FileSource, Source, SourceSpec, StandIn
 from bioimage_py.sources.family import Family
 from bioimage_py.sources.location import Location, family_by_content, locate, unsupported
@@ -313,6 +313,17 @@ def _opened(spec: dict[str, object], source: Source) -> Source | None:
         f"of shape {source.shape} and dtype {source.dtype}"
     )
     return None
+
+
+def place_of_level(full: Source, level: Source) -> Level:
+    """Return how a stored level lies in the full size: by the voxel sizes of both, else by their shapes."""
+    size, own = full.metadata.voxel_size, level.metadata.voxel_size
+    if size is None or own is None:
+        return Level("", tuple(float(round(n / m)) for n, m in zip(full.shape, level.shape, strict=True)))
+    nowhere = (0.0,) * full.ndim
+    at, first = level.metadata.origin or nowhere, full.metadata.origin or nowhere
+    factors = tuple(a / b for a, b in zip(own, size, strict=True))
+    return Level("", factors, tuple((a - b) / s for a, b, s in zip(at, first, size, strict=True)))
 
 
 _SAME = (

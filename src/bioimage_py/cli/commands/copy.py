@@ -74,7 +74,7 @@ def run_copy(args: argparse.Namespace, console: Console) -> int:
                 source.options = replace(source.options, progress=progress)
                 made = carry_out(source)
             else:
-                made = copy(source, output, **options, progress=progress)
+                made = copy(_with_levels(args, output) or source, output, **options, progress=progress)
             written = stack.enter_context(made)
         seconds = time.perf_counter() - started
         if isinstance(source, WholeCopy):
@@ -127,22 +127,34 @@ def run_plan(args: argparse.Namespace, console: Console) -> int:
             source.check_free()
             found: CopyPlan | ImagePlan = source.plan
         else:
-            found = plan(source, output, **options)
+            found = plan(_with_levels(args, output) or source, output, **options)
     console.line(found.told(as_command))
     console.document({"command": "plan", **found.to_json()})
     return OK
+
+
+def _is_whole(args: argparse.Namespace) -> bool:
+    return args.pattern is None and not args.into_existing and not opening(args)
+
+
+def _with_levels(args: argparse.Namespace, output: Source | str) -> str | None:
+    """Return the path of an input that is copied with its levels, if it has some; None where the output cannot hold them."""
+    family = locate(output).family if isinstance(output, str) and _is_whole(args) else None
+    holds = family is not None and family.writes and family.load().level_axes
+    return keyed_path(args.input, args.key) if holds else None
 
 
 def _copy_call(
     args: argparse.Namespace, stack: ExitStack, console: Console
 ) -> tuple[Source | WholeCopy, Source | str, dict[str, Any]]:
     """Return the arguments of `copy` and `plan`, or the planned copy of several arrays; extents are for the axes of the first image."""
-    whole = args.pattern is None and not args.into_existing and not opening(args)
+    whole = _is_whole(args)
     output = keyed_path(args.output, args.output_key)
     given = CopyOptions(**given_values(args, CopyOptions)) if whole else CopyOptions()
     # A BioimagePyWarning says what is left out where an option can be applied to one array only.
     if (
         whole
+        and _with_levels(args, output) is None
         and (image := image_at(args.input, args.key)) is not None
         and is_image_copy(image, output, given)
     ):

@@ -13,7 +13,9 @@ from bioimage_py.cli.options.derived import given_options, given_values
 from bioimage_py.cli.options.selection import Selection
 from bioimage_py.errors import MissingDependencyError
 from bioimage_py.operations import InputMetadata, NewArray, PyramidOptions, StoreAccess
+from bioimage_py.planning import changes_voxels
 from bioimage_py.runner import Backend, RunnerConfig, all_backends, find_backend
+from bioimage_py.sources import Codec
 
 _OF_PROCESSES = ("threads_per_worker", "tasks_per_worker", "retries", "task_timeout")
 
@@ -34,6 +36,12 @@ def check_copy_options(args: argparse.Namespace) -> None:
                 f"--pyramid makes all levels of the whole image: leave out {' and '.join(given)}"
             )
         return
+    if (
+        getattr(args, "verify", False)
+        and args.codec is not None
+        and changes_voxels(Codec.parse(args.codec).name)
+    ):
+        raise UsageError("--verify compares voxels, and this codec changes them: leave out one of both")
     _refuse(given_options(args, PyramidOptions), "--pyramid")
     given = given_options(args, NewArray)
     if not given_options(args, Selection):  # whose axes they name

@@ -163,10 +163,16 @@ class CompositeWork(Work):
         from bioimage_py.sources.stores import read_mark  # not for workers
 
         (first, first_ids), *others = zip(self.asked_parts, self.split(done), strict=False)
-        for part, ids in others:
-            part.settle_marks(ids)
+        shared = {place.path for place in first.marked_places()}
         # The mark of the first array tells of all of them.
-        marked = any(read_mark(place) is not None for part, _ in others for place in part.marked_places())
+        marked = False
+        for part, ids in others:
+            places = [*part.marked_places()]
+            if shared.issuperset(place.path for place in places):  # levels of one volume
+                marked |= bool(part.block_ids - ids)
+                continue
+            part.settle_marks(ids)
+            marked |= any(read_mark(place) is not None for place in places)
         first.settle_marks(first_ids, keep=keep or marked)
 
     def _joined(self, of_parts: Iterable[IdSet]) -> IdSet:

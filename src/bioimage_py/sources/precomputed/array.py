@@ -7,6 +7,7 @@ import gzip
 import itertools
 import json
 import lzma
+import math
 import re
 import warnings
 import zlib
@@ -22,6 +23,7 @@ import tensorstore as ts
 from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import (
     BioimagePyWarning,
+    Hint,
     InvalidArgumentError,
     ReadOnlyError,
     SourceNotFoundError,
@@ -34,7 +36,14 @@ from bioimage_py.sources.array_spec import ArraySpec, Codec
 from bioimage_py.sources.base import FileSource, Source, SourceSpec, StandIn, StoredSize
 from bioimage_py.sources.chunked import ChunkedFileSource
 from bioimage_py.sources.identity import leaves
-from bioimage_py.sources.precomputed.metadata import OWN_ENTRY, metadata_of, place_of, warn_of_lost
+from bioimage_py.sources.precomputed.metadata import (
+    OWN_ENTRY,
+    metadata_of,
+    place_of,
+    place_of_level,
+    warn_of_lost,
+)
+from bioimage_py.sources.precomputed.sharding import sharding_of
 from bioimage_py.sources.stores import (
     Node,
     StoredArray,
@@ -72,10 +81,16 @@ _CHUNK_FILE = re.compile(
     rf"({_CHUNK_NAME.pattern}|[0-9a-f]+\.(shard|index|data))({'|'.join(map(re.escape, _COMPRESSED))})?"
 )
 _LOOKED_AT = 16
+_SKIPS = "bioimage_py_skips_zeros"
+"""The entry of a scale that leaves out chunks of zeros."""
+_MOST_JPEG = 65_500
+"""Pixels along a side of a JPEG that libraries encode."""
+_MOST_WORDS = 2**24
+"""Of 32 bits in a chunk, to which compressed_segmentation can point."""
 _DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
 _SCALE = "s0"
 _OWN_FILES = re.compile(
-    rf"info|{_SCALE}|\d+(\.\d+)?(_\d+(\.\d+)?)*|.*\.__lock|.*\.[0-9a-f]{32}\.partial|\.DS_Store"
+    r"info|s\d+|\d+(\.\d+)?(_\d+(\.\d+)?)*|.*\.__lock|.*\.[0-9a-f]{32}\.partial|\.DS_Store"
 )
 
 
@@ -105,6 +120,7 @@ class PrecomputedFamily(StoreFamily):
     """Neuroglancer precomputed: a volume holds one image of several scales; a chunk holds all channels."""
 
     only_zero_fill = True
+    level_axes = "zyx"
     time_first = True
     states_size = True
     store_rules = StoreRules(_TITLE, _read_node, _OWN_FILES)
@@ -128,7 +144,7 @@ class PrecomputedFamily(StoreFamily):
             key=key,
             mode=mode,
             format="precomputed",
-            codec="" if scale.get("encoding", "raw") == "raw" else str(scale["encoding"]),
+            codec=_codec_text(scale),
             metadata=metadata_of(info, scale, len(_shape(info, scale)), root.path),
             options=root.options,
             folder=place.path if root.is_local else None,
@@ -139,8 +155,10 @@ class PrecomputedFamily(StoreFamily):
             "kvstore": root.spec(),
             "scale_index": index,
             # cloud-volume takes a chunk that is not stored for an error, unless told otherwise.
-            "store_data_equal_to_fill_value": True,
+            "store_data_equal_to_fill_value": scale.get(_SKIPS) is not True,
         }
+        if mode != "r" and (problem := _chunk_problem(scale, info.get("data_type"))):
+            raise ReadOnlyError(f"{root.path} can only be read: {problem}")
         source = self.opened(PrecomputedSource, spec, stored, root.path)
         offset, chunk = tuple(scale.get("voxel_offset", (0, 0, 0))), source.chunks or source.shape
         names = ChunkNames(offset, source.shape[:-4:-1], chunk[:-4:-1])
@@ -175,8 +193,17 @@ class PrecomputedFamily(StoreFamily):
         first = keys.index(spec["key"]) if spec.get("key") in keys else 0
         return [{**spec, "key": key} for key in keys[first + 1 :]]
 
+    def settled(self, spec: ArraySpec, path: str, *, grid: bool) -> ArraySpec:
+        spec = super().settled(spec, path, grid=grid)
+        # A chunk holds all channels.
+        return replace(
+            spec, chunks=_with_channels(spec.chunks, spec), shards=_with_channels(spec.shards, spec)
+        )
+
     def following(self, spec: ArraySpec, like: Source) -> ArraySpec:
         found = [one for one in leaves(like) if isinstance(one, (PrecomputedSource, CompressedFilesSource))]
+        if spec.shards is None and found and (found[0].chunks, found[0].shape) == (spec.chunks, spec.shape):
+            spec = replace(spec, shards=found[0].box_shards)
         if not found or any(
             leaf.dtype != spec.dtype or leaf.described != found[0].described for leaf in found
         ):
@@ -187,14 +214,23 @@ class PrecomputedFamily(StoreFamily):
     def making(self, key: str | None, spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:
         if key:
             raise InvalidArgumentError(f"a {_TITLE} volume holds one image: leave out the key (got {key!r})")
-        making = _description(spec)
+        making = _description(spec, place_of(spec.metadata))
         try_out(making)
         return making, to_attributes(spec.metadata)
 
-    def make(self, making: dict[str, Any], attributes: Mapping[str, Any], folder: StoreFolder) -> None:
-        make_array(making, folder)
-        if attributes:
-            folder.write_json("info", {**(folder.read_json("info") or {}), OWN_ENTRY: attributes})
+    def make(
+        self,
+        making: dict[str, Any],
+        attributes: Mapping[str, Any],
+        folder: StoreFolder,
+        coarser: Sequence[dict[str, Any]] = (),
+    ) -> None:
+        for one in (making, *coarser):
+            make_array(one, folder)
+        info = folder.read_json("info") or {}
+        if not making["store_data_equal_to_fill_value"]:
+            info["scales"] = [{**scale, _SKIPS: True} for scale in info["scales"]]
+        folder.write_json("info", {**info, **({OWN_ENTRY: attributes} if attributes else {})})
 
     def create(
         self, path: str, key: str | None, spec: ArraySpec, overwrite: bool = False, *args: Any, **options: Any
@@ -202,6 +238,24 @@ class PrecomputedFamily(StoreFamily):
         made = super().create(path, key, spec, overwrite, *args, **options)
         warn_of_lost(spec.metadata, path)
         return made
+
+    def create_levels(
+        self,
+        path: str,
+        key: str | None,
+        spec: ArraySpec,
+        coarser: Sequence[ArraySpec],
+        overwrite: bool = False,
+    ) -> Sequence[Source]:
+        making, lost = [], []
+        for number, one in enumerate(coarser, 1):
+            place, exact = place_of_level(one.metadata, spec.metadata)
+            making.append(_description(one, place, f"s{number}"))
+            if not exact:
+                lost.append(f"the exact place of scale s{number} (an offset is a whole number of its voxels)")
+        made = super().create(path, key, spec, overwrite, how={"coarser": making})
+        warn_of_lost(spec.metadata, path, *lost)
+        return [made, *(self.open_path(path, one["scale_metadata"]["key"], "r+") for one in making)]
 
 
 def _info(root: StoreFolder) -> dict[str, Any]:
@@ -235,8 +289,13 @@ def _place(root: StoreFolder, key: str, mode: str) -> StoreFolder:
 class PrecomputedSource(TensorStoreSource):
     """One scale of a precomputed volume."""
 
-    stores_fill = True
     grows = False
+
+    def __init__(self, store: Any, stored: StoredArray) -> None:
+        super().__init__(store, stored)
+        spec = store.spec().to_json()
+        self.stores_fill = bool(spec.get("store_data_equal_to_fill_value"))
+        self.shows_labels = spec["multiscale_metadata"]["type"] == "segmentation"
 
     @property
     def described(self) -> tuple[str, Codec | None]:
@@ -250,6 +309,11 @@ class PrecomputedSource(TensorStoreSource):
         elif scale["encoding"] == "png":
             codec = Codec("png", scale.get("png_level"))
         return spec["multiscale_metadata"]["type"], codec
+
+    @property
+    def box_shards(self) -> tuple[int, ...] | None:
+        """The shards where each is a box of chunks, which the hash `identity` makes of them."""
+        return self.shards if (self.scale.get("sharding") or {}).get("hash") == "identity" else None
 
     @property
     def scale(self) -> Mapping[str, Any]:
@@ -342,6 +406,7 @@ class CompressedFilesSource(StandIn, ChunkedFileSource):
     format = "precomputed"
 
     stands_for: PrecomputedSource
+    box_shards = None
 
     def __init__(
         self, twin: PrecomputedSource, names: ChunkNames, folder: str, info: Mapping[str, Any]
@@ -350,7 +415,7 @@ class CompressedFilesSource(StandIn, ChunkedFileSource):
         assert twin.chunks is not None
         self.path, self.key, self.codec, self.fill_value = twin.path, twin.key, twin.codec, twin.fill_value
         self.shape, self.dtype, self.chunks = twin.shape, twin.dtype, twin.chunks
-        self.stands_for, self._names, self._info = twin, names, info
+        self.stands_for, self.shows_labels, self._names, self._info = twin, twin.shows_labels, names, info
         self._folder = Path(folder).absolute()
 
     @property
@@ -413,8 +478,37 @@ def _check_scale(scale: Any, place: str) -> None:
             )
 
 
-def _description(spec: ArraySpec) -> dict[str, Any]:
-    chunks = new_chunks(spec, _TITLE, _DTYPES, 64)
+def _codec_text(scale: Mapping[str, Any]) -> str:
+    encoding, sharding = str(scale.get("encoding", "raw")), scale.get("sharding")
+    zipped = isinstance(sharding, Mapping) and sharding.get("data_encoding") == "gzip"
+    return "+".join([*([encoding] if encoding != "raw" else []), *(["gzip"] if zipped else [])])
+
+
+def _with_channels(extents: tuple[int, ...] | None, spec: ArraySpec) -> tuple[int, ...] | None:
+    return extents and (*spec.shape[:-3], *extents[-3:])
+
+
+def _chunk_problem(scale: Mapping[str, Any], dtype: Any) -> str:
+    """Return why chunks of a scale cannot be written right, where their encoding does not tell by itself; empty if they can."""
+    encoding, size = scale.get("encoding"), scale["size"]
+    chunks = scale.get("chunk_sizes") or [scale.get("chunk_size", size)]
+    x, y, z = (min(c, n) for c, n in zip(chunks[0], size, strict=True))
+    if encoding == "jpeg" and max(x, y * z) > _MOST_JPEG:
+        return f"a chunk of {z} x {y} x {x} voxels is a JPEG of {x} x {y * z} pixels, and each side may have {_MOST_JPEG:,}"
+    if encoding != "compressed_segmentation":
+        return ""
+    # Where all labels differ; the format has 24 bits for the place of a block's labels, and TensorStore writes nonsense beyond.
+    block = math.prod(scale.get("compressed_segmentation_block_size", (8, 8, 8)))
+    bits = next(n for n in (0, 1, 2, 4, 8, 16, 32) if 2**n >= block)
+    n_words = x * y * z * (bits + 8 * np.dtype(str(dtype)).itemsize) / 32 + 2 * x * y * z / block
+    if n_words < _MOST_WORDS:
+        return ""
+    return f"a chunk of {z} x {y} x {x} voxels may have more labels than compressed_segmentation has room for"
+
+
+def _description(spec: ArraySpec, place: Mapping[str, Any], key: str = _SCALE) -> dict[str, Any]:
+    """Return a new scale at a place as TensorStore takes it."""
+    chunks = new_chunks(replace(spec, shards=None), _TITLE, _DTYPES, 64)
     if len(spec.shape) not in (3, 4):
         raise UnsupportedFormatError(
             f"{_TITLE} holds arrays of 3 axes (z, y, x) or 4 (c, z, y, x), not shape {spec.shape}"
@@ -424,7 +518,22 @@ def _description(spec: ArraySpec) -> dict[str, Any]:
             f"{_TITLE} shows one channel as an array of 3 axes (z, y, x), not of shape {spec.shape}: leave the first axis out, "
             "with SelectSource(source, 0, axis=0)"
         )
-    labels = spec.dtype == np.uint64 if spec.labels is None else spec.labels
+    encoding = _encoding(spec)
+    labels = spec.labels
+    if labels is None:
+        labels = spec.dtype == np.uint64 or encoding["encoding"] == "compressed_segmentation"
+    scale = {
+        "key": key,
+        "size": list(spec.shape[:-4:-1]),
+        "chunk_size": list(chunks[:-4:-1]),
+        **place,
+        **encoding,
+    }
+    if problem := _chunk_problem(scale, spec.dtype):
+        raise InvalidArgumentError(problem, hints=[Hint.of("give smaller {}", chunks=...)])
+    if spec.shards is not None:
+        shards = spec.shards[:-4:-1]
+        scale["sharding"] = sharding_of(scale["size"], scale["chunk_size"], shards, scale["encoding"])
     return {
         "driver": "neuroglancer_precomputed",
         "multiscale_metadata": {
@@ -432,13 +541,8 @@ def _description(spec: ArraySpec) -> dict[str, Any]:
             "data_type": spec.dtype.name,
             "num_channels": spec.shape[0] if len(spec.shape) == 4 else 1,
         },
-        "scale_metadata": {
-            "key": _SCALE,
-            "size": list(spec.shape[:-4:-1]),
-            "chunk_size": list(chunks[:-4:-1]),
-            **place_of(spec.metadata),
-            **_encoding(spec),
-        },
+        "scale_metadata": scale,
+        "store_data_equal_to_fill_value": not spec.skip_zeros,
     }
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from bioimage_py.errors import BioimagePyWarning
-from bioimage_py.metadata import ImageMetadata, from_attributes, without_nonsense
+from bioimage_py.metadata import ImageMetadata, Level, from_attributes, without_nonsense
 
 OWN_ENTRY = "bioimage_py"
 """The entry of the info file that holds what neuroglancer has no words for."""
@@ -31,13 +32,17 @@ def metadata_of(info: Mapping[str, Any], scale: Mapping[str, Any], ndim: int, na
     metadata = from_attributes(own, ndim, name) if isinstance(own, Mapping) else ImageMetadata()
     if metadata.axes is None:
         metadata = replace(metadata, axes=_AXES[-ndim:])
-    if isinstance(own, Mapping):
-        return metadata
-    size = tuple(float(r) for r in scale.get("resolution", (1, 1, 1))[::-1])
-    full = tuple(float(r) for r in info["scales"][0].get("resolution", size[::-1])[::-1])
-    offset = scale.get("voxel_offset", (0, 0, 0))[::-1]
-    origin = tuple(float(o) * s + (s - f) / 2 for o, s, f in zip(offset, size, full, strict=True))
+    (size, offset), (full, first) = (_placed(one) for one in (scale, info["scales"][0]))
     extra = (None,) * (ndim - 3)
+    if isinstance(own, Mapping):
+        factors = tuple(s / f if f else 1.0 for s, f in zip(size, full, strict=True))
+        if metadata.voxel_size is None or scale == info["scales"][0]:
+            return metadata
+        centre = (o * s - p + (s - 1) / 2 for o, p, s in zip(offset, first, factors, strict=True))
+        level = Level("", (*(1.0 for _ in extra), *factors), (*(0.0 for _ in extra), *centre))
+        own_size, own_origin = level.placed(metadata.voxel_size, metadata.origin)
+        return replace(metadata, voxel_size=own_size, origin=own_origin)
+    origin = tuple(o * s + (s - f) / 2 for o, s, f in zip(offset, size, full, strict=True))
     found = replace(
         metadata,
         voxel_size=(*(1.0 for _ in extra), *size),
@@ -57,9 +62,30 @@ def place_of(metadata: ImageMetadata) -> dict[str, Any]:
     }
 
 
-def warn_of_lost(metadata: ImageMetadata, name: str) -> None:
-    """Issue one BioimagePyWarning that names what neuroglancer will not see; this package reads it all again."""
-    lost = []
+def place_of_level(level: ImageMetadata, full: ImageMetadata) -> tuple[dict[str, Any], bool]:
+    """Return `resolution` and `voxel_offset` of a new smaller scale, and whether its offset is that place exactly."""
+    first = place_of(full)
+    sizes, ones = level.voxel_size or (), (1.0,) * len(level.voxel_size or ())
+    factors = [a / b for a, b in zip(sizes, full.voxel_size or ones, strict=True)][:-4:-1]
+    origin = (0.0,) * len(sizes)
+    moved = [
+        (a - b) / s
+        for a, b, s in zip(
+            level.origin or origin, full.origin or origin, full.voxel_size or ones, strict=True
+        )
+    ][:-4:-1]
+    exact = [(o + m - (f - 1) / 2) / f for o, m, f in zip(first["voxel_offset"], moved, factors, strict=True)]
+    offset = [math.floor(n + _WHOLE) for n in exact]
+    place = {
+        "resolution": [r * f for r, f in zip(first["resolution"], factors, strict=True)],
+        "voxel_offset": offset,
+    }
+    return place, all(abs(n - e) <= _WHOLE for n, e in zip(offset, exact, strict=True))
+
+
+def warn_of_lost(metadata: ImageMetadata, name: str, *lost_of_levels: str) -> None:
+    """Issue one BioimagePyWarning that names what neuroglancer will not see; this package reads it all again but places of levels."""
+    lost = [*lost_of_levels]
     axes = metadata.axes
     if axes is not None and axes != _AXES[-len(axes) :]:
         lost.append(f"the names of axes {', '.join(axes)} (written as {', '.join(_AXES[-len(axes) :])})")
@@ -76,6 +102,12 @@ def warn_of_lost(metadata: ImageMetadata, name: str) -> None:
     ]
     if lost:
         warnings.warn(f"{name}: neuroglancer will not see {'; '.join(lost)}", BioimagePyWarning, stacklevel=4)
+
+
+def _placed(scale: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return size and offset of the voxels of a scale, slowest axis first."""
+    size, offset = scale.get("resolution", (1, 1, 1)), scale.get("voxel_offset", (0, 0, 0))
+    return tuple(float(r) for r in size[::-1]), tuple(float(o) for o in offset[::-1])
 
 
 def _size_in_nanometers(metadata: ImageMetadata) -> tuple[float, ...] | None:

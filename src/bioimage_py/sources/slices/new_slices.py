@@ -101,10 +101,9 @@ class SliceNames:
 
 def settled_slices(spec: ArraySpec, path: str, *, grid: bool) -> ArraySpec:
     """Return a new array with a chunk for each slice; InvalidArgumentError where the files cannot hold it."""
-    if grid or spec.imagej:
+    if grid:
         raise InvalidArgumentError(
-            "slices are files of one plane: they have neither chunks nor hyperstacks",
-            hints=[Hint.of("leave out {}", **({"chunks": ...} if grid else {"imagej": ...}))],
+            "slices are files of one plane: they have no chunks", hints=[Hint.of("leave out {}", chunks=...)]
         )
     codec = spec.codec
     if path.lower().endswith(".png"):

@@ -95,7 +95,7 @@ class StackFamily(Family):
     def settled(self, spec: ArraySpec, path: str, *, grid: bool) -> ArraySpec:
         from bioimage_py.sources.slices.new_slices import settled_slices
 
-        return settled_slices(spec, path, grid=grid)
+        return settled_slices(super().settled(spec, path, grid=grid), path, grid=grid)
 
     def check_create(self, path: str, key: str | None, spec: ArraySpec, overwrite: bool = False) -> None:
         from bioimage_py.sources.slices.new_slices import SliceNames

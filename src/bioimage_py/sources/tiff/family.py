@@ -19,7 +19,7 @@ class TiffFamily(Family):
 
     chunked = True
     time_first = True
-    levels_in_file = True
+    level_axes = "yx"
     drops_axes = True
 
     def open_path(
@@ -72,8 +72,7 @@ class TiffFamily(Family):
     def settled(self, spec: ArraySpec, path: str, *, grid: bool) -> ArraySpec:
         from bioimage_py.sources.tiff.new_file import settled
 
-        del path
-        return settled(spec, grid=grid)
+        return settled(super().settled(spec, path, grid=grid), grid=grid)
 
     def check_create(self, path: str, key: str | None, spec: ArraySpec, overwrite: bool = False) -> None:
         del spec
@@ -104,13 +103,13 @@ class TiffFamily(Family):
         path: str,
         key: str | None,
         spec: ArraySpec,
-        shapes: Sequence[tuple[int, ...]],
+        coarser: Sequence[ArraySpec],
         overwrite: bool = False,
     ) -> Sequence[TiffSource]:
         from bioimage_py.sources.tiff.write import made_file
 
         self.check_create(path, key, spec, overwrite)
-        return made_file(path, spec, shapes, overwrite=overwrite)
+        return made_file(path, spec, coarser, overwrite=overwrite)
 
     def format_of(self, spec: ArraySpec) -> str:
         return "imagej tiff" if spec.imagej else "ome-tiff"

@@ -335,7 +335,7 @@ def _encoder(codec: str, spec: ArraySpec | None) -> Callable[[AnyArray, Scratch]
 
 
 def made_file(
-    path: str, spec: ArraySpec, shapes: Sequence[tuple[int, ...]], *, overwrite: bool
+    path: str, spec: ArraySpec, coarser: Sequence[ArraySpec], *, overwrite: bool
 ) -> list[WrittenTiff]:
     """Make a file under its temporary name, and return its levels; it gets its name by `finish` of the first."""
     warn_of_lost(path, spec)
@@ -343,16 +343,12 @@ def made_file(
     unfinished.make_free()
     try:
         with unfinished.errors():
-            at = make_pages(unfinished.partial, path, spec, shapes)
+            at = make_pages(unfinished.partial, path, spec, [one.shape for one in coarser])
         file = FileBytes.open(unfinished.partial, "r+")
         unfinished.lock(file.number)
         growing = GrowingTiff(path, file)
         levels = []
-        for number, shape in enumerate((spec.shape, *shapes)):
-            ratio = tuple(a / b for a, b in zip(spec.shape, shape, strict=True))
-            sizes = spec.metadata.voxel_size
-            scaled = None if sizes is None else tuple(s * r for s, r in zip(sizes, ratio, strict=True))
-            mine = replace(spec, shape=shape, metadata=replace(spec.metadata, voxel_size=scaled))
+        for number, mine in enumerate((spec, *coarser)):
             levels.append(WrittenTiff(growing, path, unfinished.partial, number, mine, at))
     except BaseException:
         unfinished.drop()

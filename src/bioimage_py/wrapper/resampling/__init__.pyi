@@ -1,6 +1,7 @@
 from .affine import AffineSource as AffineSource
 from .image_kind import (
     KINDS as KINDS,
+    are_said_labels as are_said_labels,
     chosen_method as chosen_method,
     looks_like_labels as looks_like_labels,
     warn_if_labels_are_mixed as warn_if_labels_are_mixed,

@@ -18,17 +18,22 @@ def looks_like_labels(source: Source) -> bool:
     """Whether the voxels of a source are labels: numbers of objects, not intensities.
 
     These are labels: booleans; integers of 32 or 64 bits; and smaller ones whose metadata have the `image-label` of OME-Zarr,
-    or that are in a group, or in a file, called `labels` or `label`. Floats and complex numbers never are.
+    that are a precomputed segmentation, or in a group, or in a file, called `labels` or `label`. Floats and complex numbers never are.
     """
     if source.dtype.kind not in "biu":
         return False
-    if source.dtype.kind == "b" or source.dtype.itemsize >= 4:
+    if source.dtype.kind == "b" or source.dtype.itemsize >= 4 or are_said_labels(source):
         return True
     attributes = source.metadata.attributes
     ome = attributes.get("ome")
     if "image-label" in attributes or (isinstance(ome, Mapping) and "image-label" in ome):
         return True
     return any(_FOLDERS & set(_names(leaf)) for leaf in leaves(source))
+
+
+def are_said_labels(source: Source) -> bool:
+    """Whether all stores of a source say that their voxels are labels."""
+    return all(leaf.shows_labels for leaf in leaves(source))
 
 
 def _names(source: Source) -> list[str]:
