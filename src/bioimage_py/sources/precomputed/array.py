@@ -13,6 +13,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from bioimage_py.geometry import Box, checked_extents
 from bioimage_py.metadata import to_attributes
 from bioimage_py.sources.array_spec import ArraySpec, Codec
 from bioimage_py.sources.base import FileSource, Source, SourceSpec, StandIn, StoredSize
+from bioimage_py.sources.casting import cast_values
 from bioimage_py.sources.chunked import ChunkedFileSource
 from bioimage_py.sources.identity import leaves
 from bioimage_py.sources.precomputed.metadata import (
@@ -43,7 +45,7 @@ from bioimage_py.sources.precomputed.metadata import (
     place_of_level,
     warn_of_lost,
 )
-from bioimage_py.sources.precomputed.sharding import sharding_of
+from bioimage_py.sources.precomputed.sharding import ShardWriter, sharding_of
 from bioimage_py.sources.stores import (
     Node,
     StoredArray,
@@ -52,6 +54,7 @@ from bioimage_py.sources.stores import (
     TensorStoreSource,
     make_array,
     new_chunks,
+    pieces_of,
     try_out,
 )
 from bioimage_py.storage import (
@@ -59,10 +62,13 @@ from bioimage_py.storage import (
     ChunkKeys,
     StoreFolder,
     check_json,
+    credentials_of,
     file_identity,
     names_like,
     plain_message,
     reads_metadata,
+    storage_error,
+    store_context,
     unused_chunks,
     url_options,
 )
@@ -293,15 +299,53 @@ class PrecomputedSource(TensorStoreSource):
 
     def __init__(self, store: Any, stored: StoredArray) -> None:
         super().__init__(store, stored)
-        spec = store.spec().to_json()
-        self.stores_fill = bool(spec.get("store_data_equal_to_fill_value"))
-        self.shows_labels = spec["multiscale_metadata"]["type"] == "segmentation"
+        self._spec = store.spec().to_json()
+        self.stores_fill = bool(self._spec.get("store_data_equal_to_fill_value"))
+        self.shows_labels = self._spec["multiscale_metadata"]["type"] == "segmentation"
+        self.threads = 1
+
+    def reopened(self, threads: int, cache_bytes: int) -> TensorStoreSource:
+        twin = super().reopened(threads, cache_bytes)
+        assert isinstance(twin, PrecomputedSource)
+        twin.threads = threads
+        return twin
+
+    @cached_property
+    def _shards(self) -> ShardWriter | None:
+        """What writes into its shards; None where it has none."""
+        if not self.scale.get("sharding"):
+            return None
+        place = self._raw.kvstore.spec().to_json()
+        base = {**place, "path": f"{place.get('path', '')}{self.scale['key']}/"}
+        credentials = credentials_of(self.kvstore) if self.path.startswith("s3://") else None
+        context = store_context(self.threads, 0, patient=True, credentials=credentials)
+        return ShardWriter(self.path, self._spec, base, context, not self.stores_fill)
+
+    def writer_from(self, source: Source) -> Callable[[Box], None] | None:
+        return None if self._shards else super().writer_from(source)
+
+    def _write(self, box: Box, values: AnyArray) -> None:
+        if self._shards is None:
+            super()._write(box, values)
+            return
+        assert self.chunks is not None
+        try:
+            for piece in pieces_of(self, self.write_unit or box.shape, box):
+                part = cast_values(values[piece.relative_to(box.begin).view], self.dtype)
+                whole = piece.snap(self.chunks, self.shape)
+                if whole != piece:
+                    part, new = np.array(self._read(whole)), part
+                    part[piece.relative_to(whole.begin).view] = new
+                self._shards.write(whole.begin[:-4:-1], part.T if part.ndim == 4 else part.T[..., None])
+        except ENGINE_ERRORS as error:
+            raise storage_error(
+                error, f"{self.name}: cannot write the region {box.text}", writing=True
+            ) from error
 
     @property
     def described(self) -> tuple[str, Codec | None]:
         """Type of the volume, and the codec of its chunks where that keeps all voxels and is more than none."""
-        spec = self._raw.spec().to_json()
-        scale = spec["scale_metadata"]
+        spec, scale = self._spec, self.scale
         codec = None
         if scale["encoding"] == "compressed_segmentation":
             block_size = scale["compressed_segmentation_block_size"][::-1]
@@ -318,7 +362,7 @@ class PrecomputedSource(TensorStoreSource):
     @property
     def scale(self) -> Mapping[str, Any]:
         """What the metadata say of the scale."""
-        found: Mapping[str, Any] = self._raw.spec().to_json()["scale_metadata"]
+        found: Mapping[str, Any] = self._spec["scale_metadata"]
         return found
 
     def identities(self) -> frozenset[tuple[Any, ...]]:
