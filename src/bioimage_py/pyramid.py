@@ -65,7 +65,8 @@ def pyramid(
     input
         An array, a handle, a path or URL, or any `Source`, wrappers included.
     output
-        Path of the new image, such as `"out.ome.zarr"`, or `"out.ome.zarr/labels/cells"` for a label image in one. Default: levels
+        Path of the new image, such as `"out.ome.zarr"`, or `"out.ome.zarr/labels/cells"` for a label image in one, `"out.precomputed"`,
+        `"out.ome.tif"`. Default: levels
         are added to the input, an OME-Zarr image; its full-size level stays as it is.
     levels
         Number of levels, the full-size one included. Default: until the volume fits one chunk; labels in an OME-Zarr get the levels

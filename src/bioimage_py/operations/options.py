@@ -165,7 +165,7 @@ class NewArray:
         "shape of a chunk (default: chosen automatically)", metavar="SIZE", read="shape"
     )
     shards: Sequence[int] | None = option(
-        "shape of a shard, a file that holds many chunks (Zarr v3 only; default: none)",
+        "shape of a shard, a file that holds many chunks (Zarr v3 and precomputed; default: none)",
         metavar="SIZE",
         read="shape",
     )

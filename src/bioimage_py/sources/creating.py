@@ -143,9 +143,10 @@ def create_output(
     chunks
         Shape of a chunk in voxels. Default: those of `like` where they are sensible, else 0.25 to 1 MiB near to cubes.
     shards
-        Shape of a shard in voxels (Zarr v3), a multiple of the chunks. Default: none, or those of `like`.
+        Shape of a shard in voxels (Zarr v3, precomputed), a multiple of the chunks. Default: none, or those of `like`.
     codec
-        Compression: `"zstd:3"`, `"bitround:10+zstd"`, `"none"`, `{"name": "blosc", "cname": "lz4", "level": 5}`. Default: the store's, for
+        Compression: `"zstd:3"`, `"bitround:10+zstd"`, `"none"`, `{"name": "blosc", "cname": "lz4", "level": 5}`; for precomputed also
+        `"png"`, `"jpeg:90"`, which changes voxels, and `{"name": "compressed_segmentation", "block_size": (8, 8, 8)}`. Default: the store's, for
         Zarr zstd with shuffle for integers.
     zarr_format
         3 or 2. Default: that of the group which the array is put into, else 3.
