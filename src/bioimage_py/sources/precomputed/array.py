@@ -7,7 +7,6 @@ import gzip
 import itertools
 import json
 import lzma
-import math
 import re
 import warnings
 import zlib
@@ -24,14 +23,12 @@ import tensorstore as ts
 from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import (
     BioimagePyWarning,
-    Hint,
     InvalidArgumentError,
     ReadOnlyError,
     SourceNotFoundError,
     StorageError,
-    UnsupportedFormatError,
 )
-from bioimage_py.geometry import Box, checked_extents
+from bioimage_py.geometry import Box
 from bioimage_py.metadata import to_attributes
 from bioimage_py.sources.array_spec import ArraySpec, Codec
 from bioimage_py.sources.base import FileSource, Source, SourceSpec, StandIn, StoredSize
@@ -45,7 +42,8 @@ from bioimage_py.sources.precomputed.metadata import (
     place_of_level,
     warn_of_lost,
 )
-from bioimage_py.sources.precomputed.sharding import ShardWriter, sharding_of
+from bioimage_py.sources.precomputed.scale import FULL_SIZE, TITLE, chunk_problem, codec_text, new_scale
+from bioimage_py.sources.precomputed.sharding import ShardWriter
 from bioimage_py.sources.stores import (
     Node,
     StoredArray,
@@ -53,7 +51,6 @@ from bioimage_py.sources.stores import (
     StoreRules,
     TensorStoreSource,
     make_array,
-    new_chunks,
     pieces_of,
     try_out,
 )
@@ -73,7 +70,6 @@ from bioimage_py.storage import (
     url_options,
 )
 
-_TITLE = "precomputed"
 _COMPRESSED: dict[str, Callable[[bytes], bytes | bytearray]] = {
     ".gz": gzip.decompress,
     ".br": imagecodecs.brotli_decode,
@@ -89,12 +85,6 @@ _CHUNK_FILE = re.compile(
 _LOOKED_AT = 16
 _SKIPS = "bioimage_py_skips_zeros"
 """The entry of a scale that leaves out chunks of zeros."""
-_MOST_JPEG = 65_500
-"""Pixels along a side of a JPEG that libraries encode."""
-_MOST_WORDS = 2**24
-"""Of 32 bits in a chunk, to which compressed_segmentation can point."""
-_DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
-_SCALE = "s0"
 _OWN_FILES = re.compile(
     r"info|s\d+|\d+(\.\d+)?(_\d+(\.\d+)?)*|.*\.__lock|.*\.[0-9a-f]{32}\.partial|\.DS_Store"
 )
@@ -129,7 +119,7 @@ class PrecomputedFamily(StoreFamily):
     level_axes = "zyx"
     time_first = True
     states_size = True
-    store_rules = StoreRules(_TITLE, _read_node, _OWN_FILES)
+    store_rules = StoreRules(TITLE, _read_node, _OWN_FILES)
 
     @reads_metadata
     def open_path(self, path: str, key: str | None, mode: str, **options: Any) -> Source:
@@ -150,7 +140,7 @@ class PrecomputedFamily(StoreFamily):
             key=key,
             mode=mode,
             format="precomputed",
-            codec=_codec_text(scale),
+            codec=codec_text(scale),
             metadata=metadata_of(info, scale, len(_shape(info, scale)), root.path),
             options=root.options,
             folder=place.path if root.is_local else None,
@@ -163,9 +153,9 @@ class PrecomputedFamily(StoreFamily):
             # cloud-volume takes a chunk that is not stored for an error, unless told otherwise.
             "store_data_equal_to_fill_value": scale.get(_SKIPS) is not True,
         }
-        if mode != "r" and (problem := _chunk_problem(scale, info.get("data_type"))):
-            raise ReadOnlyError(f"{root.path} can only be read: {problem}")
         source = self.opened(PrecomputedSource, spec, stored, root.path)
+        if mode != "r" and (problem := chunk_problem(scale, info.get("data_type"))):
+            raise ReadOnlyError(f"{root.path} can only be read: {problem}")
         offset, chunk = tuple(scale.get("voxel_offset", (0, 0, 0))), source.chunks or source.shape
         names = ChunkNames(offset, source.shape[:-4:-1], chunk[:-4:-1])
         if stored.folder is None or not names.compressed_in(stored.folder, sharded="sharding" in scale):
@@ -174,7 +164,7 @@ class PrecomputedFamily(StoreFamily):
             raise ReadOnlyError(
                 f"{stored.folder} holds chunks that are compressed as files (such as .gz), which are read only here"
             )
-        alone = {**info, "scales": [{**scale, "key": _SCALE}]}
+        alone = {**info, "scales": [{**scale, "key": FULL_SIZE}]}
         return CompressedFilesSource(source, names, stored.folder, alone)
 
     @reads_metadata
@@ -219,8 +209,8 @@ class PrecomputedFamily(StoreFamily):
 
     def making(self, key: str | None, spec: ArraySpec) -> tuple[dict[str, Any], dict[str, Any]]:
         if key:
-            raise InvalidArgumentError(f"a {_TITLE} volume holds one image: leave out the key (got {key!r})")
-        making = _description(spec, place_of(spec.metadata))
+            raise InvalidArgumentError(f"a {TITLE} volume holds one image: leave out the key (got {key!r})")
+        making = new_scale(spec, place_of(spec.metadata))
         try_out(making)
         return making, to_attributes(spec.metadata)
 
@@ -256,7 +246,7 @@ class PrecomputedFamily(StoreFamily):
         making, lost = [], []
         for number, one in enumerate(coarser, 1):
             place, exact = place_of_level(one.metadata, spec.metadata)
-            making.append(_description(one, place, f"s{number}"))
+            making.append(new_scale(one, place, f"s{number}"))
             if not exact:
                 lost.append(f"the exact place of scale s{number} (an offset is a whole number of its voxels)")
         made = super().create(path, key, spec, overwrite, how={"coarser": making})
@@ -267,7 +257,7 @@ class PrecomputedFamily(StoreFamily):
 def _info(root: StoreFolder) -> dict[str, Any]:
     info = root.read_json("info")
     if info is None:
-        raise SourceNotFoundError(f"there is no {_TITLE} volume at {root.path}: it has no file 'info'")
+        raise SourceNotFoundError(f"there is no {TITLE} volume at {root.path}: it has no file 'info'")
     scales = info.get("scales")
     if not isinstance(scales, list) or not scales:
         raise StorageError(f"{root.path}/info lists no scales, so there is no volume to read")
@@ -501,7 +491,7 @@ class CompressedFilesSource(StandIn, ChunkedFileSource):
             context = ts.Context({"memory_key_value_store": {}})
             store = ts.KvStore.open({"driver": "memory"}, context=context).result()
             store.write("info", json.dumps(self._info)).result()
-            store.write(f"{_SCALE}/{name}", data).result()
+            store.write(f"{FULL_SIZE}/{name}", data).result()
             spec = {"driver": "neuroglancer_precomputed", "kvstore": {"driver": "memory"}}
             opened = ts.open(spec, open=True, read=True, context=context).result()
             view = _one_channel(opened) if len(box.shape) == 3 else _channels(opened)
@@ -522,94 +512,5 @@ def _check_scale(scale: Any, place: str) -> None:
             )
 
 
-def _codec_text(scale: Mapping[str, Any]) -> str:
-    encoding, sharding = str(scale.get("encoding", "raw")), scale.get("sharding")
-    zipped = isinstance(sharding, Mapping) and sharding.get("data_encoding") == "gzip"
-    return "+".join([*([encoding] if encoding != "raw" else []), *(["gzip"] if zipped else [])])
-
-
 def _with_channels(extents: tuple[int, ...] | None, spec: ArraySpec) -> tuple[int, ...] | None:
     return extents and (*spec.shape[:-3], *extents[-3:])
-
-
-def _chunk_problem(scale: Mapping[str, Any], dtype: Any) -> str:
-    """Return why chunks of a scale cannot be written right, where their encoding does not tell by itself; empty if they can."""
-    encoding, size = scale.get("encoding"), scale["size"]
-    chunks = scale.get("chunk_sizes") or [scale.get("chunk_size", size)]
-    x, y, z = (min(c, n) for c, n in zip(chunks[0], size, strict=True))
-    if encoding == "jpeg" and max(x, y * z) > _MOST_JPEG:
-        return f"a chunk of {z} x {y} x {x} voxels is a JPEG of {x} x {y * z} pixels, and each side may have {_MOST_JPEG:,}"
-    if encoding != "compressed_segmentation":
-        return ""
-    # Where all labels differ; the format has 24 bits for the place of a block's labels, and TensorStore writes nonsense beyond.
-    block = math.prod(scale.get("compressed_segmentation_block_size", (8, 8, 8)))
-    bits = next(n for n in (0, 1, 2, 4, 8, 16, 32) if 2**n >= block)
-    n_words = x * y * z * (bits + 8 * np.dtype(str(dtype)).itemsize) / 32 + 2 * x * y * z / block
-    if n_words < _MOST_WORDS:
-        return ""
-    return f"a chunk of {z} x {y} x {x} voxels may have more labels than compressed_segmentation has room for"
-
-
-def _description(spec: ArraySpec, place: Mapping[str, Any], key: str = _SCALE) -> dict[str, Any]:
-    """Return a new scale at a place as TensorStore takes it."""
-    chunks = new_chunks(replace(spec, shards=None), _TITLE, _DTYPES, 64)
-    if len(spec.shape) not in (3, 4):
-        raise UnsupportedFormatError(
-            f"{_TITLE} holds arrays of 3 axes (z, y, x) or 4 (c, z, y, x), not shape {spec.shape}"
-        )
-    if len(spec.shape) == 4 and spec.shape[0] == 1:
-        raise UnsupportedFormatError(
-            f"{_TITLE} shows one channel as an array of 3 axes (z, y, x), not of shape {spec.shape}: leave the first axis out, "
-            "with SelectSource(source, 0, axis=0)"
-        )
-    encoding = _encoding(spec)
-    labels = spec.labels
-    if labels is None:
-        labels = spec.dtype == np.uint64 or encoding["encoding"] == "compressed_segmentation"
-    scale = {
-        "key": key,
-        "size": list(spec.shape[:-4:-1]),
-        "chunk_size": list(chunks[:-4:-1]),
-        **place,
-        **encoding,
-    }
-    if problem := _chunk_problem(scale, spec.dtype):
-        raise InvalidArgumentError(problem, hints=[Hint.of("give smaller {}", chunks=...)])
-    if spec.shards is not None:
-        shards = spec.shards[:-4:-1]
-        scale["sharding"] = sharding_of(scale["size"], scale["chunk_size"], shards, scale["encoding"])
-    return {
-        "driver": "neuroglancer_precomputed",
-        "multiscale_metadata": {
-            "type": "segmentation" if labels else "image",
-            "data_type": spec.dtype.name,
-            "num_channels": spec.shape[0] if len(spec.shape) == 4 else 1,
-        },
-        "scale_metadata": scale,
-        "store_data_equal_to_fill_value": not spec.skip_zeros,
-    }
-
-
-_ENCODINGS = {"none": ("raw", ""), "jpeg": ("jpeg", "jpeg_quality"), "png": ("png", "png_level")}
-"""Of a codec, its name here and that of its level."""
-
-
-def _encoding(spec: ArraySpec) -> dict[str, Any]:
-    codec = spec.codec or Codec("none")
-    known = ("block_size",) if codec.name == "compressed_segmentation" else ()
-    unknown = [name for name in codec.options if name not in known]
-    if unknown:
-        raise InvalidArgumentError(f"codec {codec.name!r} of {_TITLE} has no option {', '.join(unknown)}")
-    if codec.name in _ENCODINGS:
-        name, level = _ENCODINGS[codec.name]
-        return {"encoding": name, **({level: codec.level} if level and codec.level is not None else {})}
-    if codec.name == "compressed_segmentation" and codec.level is None:
-        given = codec.options.get("block_size", (8, 8, 8))
-        block_size = checked_extents("block_size", given, least=1, ndim=3)
-        return {
-            "encoding": "compressed_segmentation",
-            "compressed_segmentation_block_size": list(block_size[::-1]),
-        }
-    raise InvalidArgumentError(
-        f"{_TITLE} does not have the codec {codec.name!r}; choose none, compressed_segmentation, png, or jpeg, which changes voxels"
-    )
