@@ -136,8 +136,8 @@ def test_pyramid_makes_scales(tmp_path: Path, image: Path, capsys: pytest.Captur
     capsys.readouterr()
     assert main(["info", str(out)]) == 0
     said = capsys.readouterr().out
-    assert "full size  70 × 90 × 110" in said
-    assert "s2  35 × 23 × 28" in said
+    assert "0  70 × 90 × 110" in said
+    assert "2  35 × 23 × 28" in said
 
 
 def test_labels_are_a_segmentation_with_most_frequent_labels(tmp_path: Path) -> None:
