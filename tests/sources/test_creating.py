@@ -144,7 +144,7 @@ def test_formats_that_can_be_written_are_listed_without_endings_that_cannot(
 ) -> None:
     with pytest.raises(UnsupportedFormatError) as caught:
         create_output(tmp_path / name, shape=(3,), dtype="u1")
-    assert "(.zarr)" in str(caught.value)
+    assert "(.zarr .ozx)" in str(caught.value)
     assert ".zarr.zip" not in str(caught.value)
 
 

@@ -18,7 +18,13 @@ import pytest
 import zarr
 
 import bioimage_py as bp
-from bioimage_py.errors import BioimagePyError, InvalidArgumentError, SourceNotFoundError, StorageError
+from bioimage_py.errors import (
+    AmbiguousSourceError,
+    BioimagePyError,
+    InvalidArgumentError,
+    SourceNotFoundError,
+    StorageError,
+)
 from bioimage_py.storage import MOST_JSON
 from tests.sources.contract import textured
 
@@ -215,7 +221,7 @@ class TestZip:
         if n_arrays == 1:
             np.testing.assert_array_equal(bp.copy(path), ARRAY)
         else:
-            with pytest.raises(SourceNotFoundError, match="there are a, b"):
+            with pytest.raises(AmbiguousSourceError, match="holds 2 arrays"):
                 bp.open_source(path)
         with pytest.raises(SourceNotFoundError, match="'c'"):
             bp.open_source(path, "c")

@@ -114,7 +114,7 @@ def _is_container(path: str) -> bool:
     found = family_by_suffix(path)
     if found is None or is_url(path) or not os.path.lexists(path):
         return True
-    in_folders = found.in_folders and not path.lower().endswith(".zip")
+    in_folders = found.in_folders and not path.lower().endswith((".zip", ".ozx"))
     return Path(path).is_dir() if in_folders else Path(path).is_file()
 
 

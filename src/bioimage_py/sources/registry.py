@@ -99,7 +99,7 @@ class FamilyEntry:
 _S = "bioimage_py.sources."
 OWN_FAMILIES = (
     FamilyEntry(
-        "zarr", _S + "zarr:ZarrFamily", "Zarr v2 and v3", (".zarr", ".zarr.zip"), markers=("zarr.json", ".zarray", ".zgroup"),
+        "zarr", _S + "zarr:ZarrFamily", "Zarr v2 and v3", (".zarr", ".ozx", ".zarr.zip"), markers=("zarr.json", ".zarray", ".zgroup"),
         metadata_files=(".zattrs", ".zmetadata", "METADATA.ome.xml"), container=True, handles=("zarr", "tensorstore"), writes=True,
     ),
     FamilyEntry("n5", _S + "n5:N5Family", "N5", (".n5",), markers=("attributes.json",), container=True, handles=("z5py",), writes=True),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,18 +110,17 @@ def keys_in_use(
     others: Sequence[ChunkKeys],
     folder: str | None,
     is_there: Callable[[str], bool] | None = None,
-    names: Iterable[str] | None = None,
 ) -> ChunkKeys:
     """Return what the files of an array are called: as its metadata say, or else the one of `others` that fits all names found.
 
-    Behind a URL (`folder` is None) `is_there` is asked for a few objects; `names` are those of all files in a zip file. Raises
-    StorageError if there are files that look like chunks and no known naming fits them.
+    Behind a URL and in a zip file (`folder` is None) `is_there` is asked for a few objects. Raises StorageError if there are files that look
+    like chunks and no known naming fits them.
     """
     if 0 in keys.grid:
         return keys
     if not keys.grid and folder is not None:
         # The only file of an array without axes has too short a name to look like a chunk's.
-        files = [name for name in ("c", "0") if Path(folder, name).is_file()] if names is None else [*names]
+        files = [name for name in ("c", "0") if Path(folder, name).is_file()]
         is_there = files.__contains__
     if folder is None or not keys.grid:
         places = {(0,) * len(keys.grid), tuple(n // 2 for n in keys.grid)}
@@ -130,8 +129,7 @@ def keys_in_use(
                 return each
         return keys
     found: list[str] = []
-    like = names_like(_LIKE_A_CHUNK, folder) if names is None else filter(_LIKE_A_CHUNK.fullmatch, names)
-    for name in like:
+    for name in names_like(_LIKE_A_CHUNK, folder):
         if keys.position(name) is not None:
             return keys
         found.append(name)

@@ -8,9 +8,10 @@ import itertools
 import json
 import netrc
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -48,6 +49,9 @@ _USUAL = 2**16
 """Bytes that most metadata files have at most."""
 
 _SCHEMES = ("http", "https", "s3", "gs", "az", "memory", "file")
+
+_ZIPPED = re.compile(r"\.(ozx|zip|zarr)(?=/|$)", re.IGNORECASE)
+_ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
 
 _MOST_REMEMBERED = 4096
 _remembered: ContextVar[dict[tuple[Any, ...], Any] | None] = ContextVar(
@@ -116,6 +120,9 @@ class StoreFolder:
     # TensorStore's key-value store, where it is open already, with the credentials that opened it.
     opened: Any = field(default=None, repr=False, compare=False)
     file: str = field(default="", compare=False)  # the one that it is beside, see `beside`
+    # The zip file that it is in, and its place there, which ends with a slash unless it is empty.
+    archive: StoreFolder | None = None
+    inner: str = ""
 
     @classmethod
     def beside(cls, file: str) -> StoreFolder | None:
@@ -132,7 +139,7 @@ class StoreFolder:
         if not is_url(path):
             if given := sorted(name for name, value in (options or {}).items() if value is not None):
                 raise unknown_options(repr(path), given, ())
-            return cls(_checked_text(path))
+            return _in_archive(cls(_checked_text(path)))
         path = url_text(path)
         parts = urlsplit(path)
         if not {".", ".."}.isdisjoint(url_decoded(parts.path).split("/")):
@@ -143,7 +150,7 @@ class StoreFolder:
                 f"URLs can be {', '.join(s + '://' for s in _SCHEMES)}; got {scheme}://"
             )
         if scheme == "file":
-            return cls(unquote(parts.path))
+            return _in_archive(cls(unquote(parts.path)))
         user, at, host = parts.netloc.rpartition("@")
         if at and scheme not in ("http", "https"):
             raise InvalidArgumentError(
@@ -152,29 +159,29 @@ class StoreFolder:
             )
         name, _, password = user.partition(":")
         clean = urlunsplit((scheme, host, parts.path.rstrip("/"), parts.query, ""))
-        return cls(
-            clean, checked_access(clean, scheme, options), (unquote(name), unquote(password)) if at else None
-        )
+        credentials = (unquote(name), unquote(password)) if at else None
+        return _in_archive(cls(clean, checked_access(clean, scheme, options), credentials))
 
     @property
     def name(self) -> str:
-        if self.is_local:
+        if not is_url(self.path):
             return Path(_plain_path(self.path)).name
         return url_decoded(urlsplit(self.path).path.rpartition("/")[2])
 
     @property
     def is_local(self) -> bool:
-        return not is_url(self.path)
+        """Whether it is a folder of the file system, neither behind a URL nor in a zip file."""
+        return self.archive is None and not is_url(self.path)
 
     @property
     def read_only(self) -> bool:
-        """Whether nothing can ever be written here, as behind http."""
-        return self.path.startswith(("http://", "https://"))
+        """Whether nothing can ever be written here, as behind http, or into a zip file."""
+        return self.archive is not None or self.path.startswith(("http://", "https://"))
 
     @property
     def on_azure(self) -> bool:
         """Whether TensorStore does not get there."""
-        return self.path.startswith("az://")
+        return self.archive is None and self.path.startswith("az://")
 
     @classmethod
     def of_spec(cls, spec: Mapping[str, Any]) -> StoreFolder:
@@ -188,10 +195,13 @@ class StoreFolder:
         key = inner_name(key, self.path)
         if self.is_local:
             return StoreFolder(f"{self.path.rstrip('/')}/{key}")
+        inner = "" if self.archive is None else f"{self.inner}{key}/"
+        if not is_url(self.path):
+            return replace(self, path=f"{self.path}/{key}", opened=None, inner=inner)
         parts = urlsplit(self.path)
         # A '%' in a name stays one where the URL is decoded.
         path = f"{parts.path}/{key.replace('%', '%25').replace('#', '%23').replace('?', '%3F')}"
-        return StoreFolder(urlunsplit(parts._replace(path=path)), self.options, self.credentials)
+        return replace(self, path=urlunsplit(parts._replace(path=path)), opened=None, inner=inner)
 
     def inside(self, key: str | None) -> StoreFolder:
         """As `child`, for writing or removing: a link on the way that leads out of this folder is an error."""
@@ -225,7 +235,8 @@ class StoreFolder:
     def check_writable(self, key: str | None) -> None:
         """Raise ReadOnlyError if the array of a key cannot be written, or writing it could go through a link out of this folder."""
         if self.read_only:
-            raise ReadOnlyError(f"{self.path} cannot be opened for writing: http only reads")
+            why = "http only reads" if self.archive is None else "no chunk in a zip file can be replaced"
+            raise ReadOnlyError(f"{self.path} cannot be opened for writing: {why}")
         link = self.link_out(key)
         if link is not None:
             raise ReadOnlyError(
@@ -234,14 +245,16 @@ class StoreFolder:
             )
 
     def parent(self) -> StoreFolder | None:
+        """Return the folder around this one; None at the root of a disk, of a server, and of a zip file."""
         if self.is_local:
             place = Path(_plain_path(self.path))
             return StoreFolder(str(place.parent)) if place.parent != place else None
         parts = urlsplit(self.path)
         above, _, last = parts.path.rpartition("/")
-        if not last:
+        if not last or (self.archive is not None and self.path == self.archive.path):
             return None
-        return StoreFolder(urlunsplit(parts._replace(path=above)), self.options, self.credentials)
+        inner = "".join(self.inner.rstrip("/").rpartition("/")[:2])
+        return replace(self, path=urlunsplit(parts._replace(path=above)), opened=None, inner=inner)
 
     def parents(self, most: int) -> Iterator[StoreFolder]:
         """Yield the folders around this one, the nearest first, at most so many."""
@@ -251,6 +264,10 @@ class StoreFolder:
             folder, most = folder.parent(), most - 1
 
     def spec(self) -> dict[str, Any]:
+        if self.archive is not None:
+            file = self.archive.spec()
+            file["path"] = file["path"].removesuffix("/")
+            return {"driver": "zip", "base": file, "path": self.inner}
         if self.is_local:
             return {"driver": "file", "path": _plain_path(self.path) + "/"}
         parts = urlsplit(self.path)
@@ -309,7 +326,10 @@ class StoreFolder:
 
     def read(self, name: str, most: int | None = None) -> bytes | None:
         """Return the bytes of a file, None if there is none; of a local one at most one more than `most`."""
-        with storage_errors(f"{self.path}/{name} cannot be read"):
+        what = f"{self.path}/{name} cannot be read"
+        if self.archive is not None:
+            what = f"{self.archive.path} cannot be read as a zip file"
+        with storage_errors(what):
             if self.is_local:
                 try:
                     return tried_again(lambda: _first_bytes(f"{self.path}/{name}", most))
@@ -382,7 +402,13 @@ class StoreFolder:
     def objects(self) -> ObjectFolder | None:
         if self.is_local:
             return None
-        return ObjectFolder(self._kvstore(), self.path, lists=not self.read_only)
+        return ObjectFolder(self._kvstore(), self.path, lists=self.archive is not None or not self.read_only)
+
+    def zarr_in_zip(self) -> list[str]:
+        """Return the keys of all groups and arrays of Zarr below a folder of a zip file, `""` for the folder itself."""
+        objects = self.objects()
+        parts = (name.rpartition("/") for name in (objects.names("") if objects is not None else ()))
+        return list(dict.fromkeys(above for above, _, last in parts if last in _ZARR_FILES))
 
     def _kvstore(self) -> Any:
         if self.opened is not None:
@@ -457,6 +483,28 @@ class StoreFolder:
         assert objects is not None
         names = {key.partition("/")[0] for key in objects.names(self.path.rpartition("/")[2])}
         return sorted(f"{objects.folder.rstrip('/')}/{name}" for name in names)
+
+
+def _in_archive(folder: StoreFolder) -> StoreFolder:
+    """Return a folder as one of a zip file, where its path leads to one, or into one."""
+    local, parts = folder.is_local, urlsplit(folder.path)
+    path = folder.path if local else parts.path
+    for found in _ZIPPED.finditer(path):
+        begin, inner = path[: found.end()], path[found.end() :].strip("/")
+        if os.path.isfile(begin) if local else found[1].lower() != "zarr":  # noqa: PTH113 - a text stays a text
+            archive = replace(folder, path=begin if local else urlunsplit(parts._replace(path=begin)))
+            return replace(folder, archive=archive, inner=_top_of(archive) + (f"{inner}/" if inner else ""))
+    return folder
+
+
+def _top_of(archive: StoreFolder) -> str:
+    """Return the folder in a zip file that holds all of its Zarr; empty for the top, where that of an .ozx has to be."""
+    whole = replace(archive, archive=archive)
+    if archive.path.lower().endswith(".ozx") or any(whole.read(name) is not None for name in _ZARR_FILES):
+        return ""
+    found = [key for key in whole.zarr_in_zip() if not key.startswith("__MACOSX")]
+    top = f"{min(found, key=len, default='')}/"
+    return top if top != "/" and all(f"{key}/".startswith(top) for key in found) else ""
 
 
 def _is_folder(entry: os.DirEntry[str], here: str) -> bool:

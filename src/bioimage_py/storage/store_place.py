@@ -103,7 +103,7 @@ class StorePlace:
 def credentials_of(kvstore: Any) -> Any:
     """Return where an open key-value store of TensorStore has its credentials for S3 from; None for the usual places."""
     spec = kvstore.spec(retain_context=True).to_json()
-    said = spec.get("aws_credentials")
+    said = spec.get("base", spec).get("aws_credentials")  # a zip file in a bucket has that as its base
     return spec.get("context", {}).get(said) if isinstance(said, str) else said
 
 

@@ -74,8 +74,11 @@ def arrays_below(node: Node, read_node: ReadNode) -> Iterator[tuple[str, Node]]:
     if node.array is not None:
         yield "", node
         return
-    if node.listing is not None:
-        for key in node.listing:
+    listing = node.listing
+    if listing is None and node.folder.archive is not None:
+        listing = tuple(sorted(node.folder.zarr_in_zip(), key=natural_key))
+    if listing is not None:
+        for key in listing:
             found = read_node(node.folder.child(key))
             if found is not None and found.array is not None:
                 yield key, found
@@ -159,7 +162,7 @@ def _missing(root: StoreFolder, key: str | None, read_node: ReadNode, title: str
 def _instead(root: StoreFolder, top: Node, read_node: ReadNode) -> str:
     there = list(itertools.islice(images_below(top, read_node), _MOST_LISTED + 1))
     if not there:
-        if top.listing is None and not root.is_local:
+        if top.listing is None and not root.is_local and root.archive is None:
             return ""
         there = list(itertools.islice((key for key, _ in arrays_below(top, read_node)), _MOST_LISTED + 1))
     if not there:

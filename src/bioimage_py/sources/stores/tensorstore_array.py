@@ -61,6 +61,7 @@ class StoredArray:
     metadata: ImageMetadata = field(default_factory=ImageMetadata)
     options: Mapping[str, Any] = field(default_factory=dict)  # what the spec must hold besides
     folder: str | None = None  # the local folder that holds its files
+    zipped: bool = False  # whether it is in a zip file on a disk
     view: Callable[[Any], Any] | None = None  # gives TensorStore's array the axis order of this package
     renamed: Mapping[str, Any] = field(default_factory=dict)  # replaces what its metadata say of chunk names
     whole_chunks: bool = False  # whether chunks at the far faces are stored with their whole extent
@@ -217,7 +218,7 @@ class TensorStoreSource(FileSource):
             raise StorageError(f"{self.name} no longer exists: {folder!r} holds no metadata of an array")
 
     def identities(self) -> frozenset[tuple[Any, ...]]:
-        return frozenset({file_identity(self.path, self.key, key_is_folder=True)})
+        return frozenset({file_identity(self.path, self.key, key_is_folder=not self._stored.zipped)})
 
     def for_run(self, threads: int, cache_bytes: int) -> Source:
         return self.reopened(threads, cache_bytes)
@@ -246,10 +247,14 @@ class TensorStoreSource(FileSource):
     def stored_stamp(self) -> str | None:
         if self.path.startswith("memory:"):
             return None
+        if self._stored.zipped:
+            return super().stored_stamp()
         spec = {**self._stored.options, "path": self.path, "key": self.key}
         return metadata_stamp(self.mark_place() or folder_of(self, spec))
 
     def part_stamps(self, *, cheap: bool = False) -> PartStamps | None:
+        if self._stored.zipped:
+            return super().part_stamps()
         known = (self._folder is None or not cheap) and not self.path.startswith("memory:")
         return chunk_stamps(self, cheap=cheap) if known else None
 

@@ -7,7 +7,6 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import tensorstore as ts
@@ -63,10 +62,6 @@ class ZarrFamily(StoreFamily):
     @reads_metadata
     def open_path(self, path: str, key: str | None, mode: str, **options: Any) -> Source:
         """Open the array at a path or URL; see `find_array` for what a group without a key means."""
-        if Path(path).is_file():
-            from bioimage_py.sources.zarr.zarr_python import open_zip
-
-            return open_zip(path, key, mode)
         root = StoreFolder.at(path, options)
         found_key, node = find_array(root, key, read_node, TITLE)
         return _open_node(root, found_key, node, mode)
@@ -97,20 +92,13 @@ class ZarrFamily(StoreFamily):
 
         return wrap(_only_array(handle) if isinstance(handle, zarr.Group) else handle)
 
-    def list_arrays(self, path: str, **options: Any) -> list[str]:
-        if Path(path).is_file():
-            from bioimage_py.sources.zarr.zarr_python import list_zip
-
-            return list_zip(path)
-        return super().list_arrays(path, **options)
-
     def problems(self, node: Node) -> Iterator[str]:
         return problems_of(node.array or {})
 
     def list_coarser(self, spec: SourceSpec) -> list[SourceSpec]:
         """Return the specs of the levels below an array in its OME-Zarr image."""
         parts = (spec.get("key") or "").split("/")
-        if "tensorstore" in spec or parts == [""] or Path(spec["path"]).is_file():
+        if "tensorstore" in spec or parts == [""]:
             return []
         root = StoreFolder.of_spec({**spec, "key": None})
         # A level may lie in groups of its own below the image.
@@ -306,6 +294,7 @@ def _stored(root: StoreFolder, key: str | None, node: Node, mode: str, *, voxels
         array=array if voxels_only else None,
         options=root.options,
         folder=node.folder.path if root.is_local else None,
+        zipped=root.archive is not None and not is_url(root.path),
         whole_chunks=True,
     )
 

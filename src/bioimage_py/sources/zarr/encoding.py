@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,7 +21,7 @@ from bioimage_py.chunks import (
     codec_step,
     fill_bytes,
 )
-from bioimage_py.errors import InvalidArgumentError, StorageError, UnsupportedFormatError
+from bioimage_py.errors import InvalidArgumentError, UnsupportedFormatError
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.stores import Node, TensorStoreSource, folder_of
 from bioimage_py.sources.zarr.metadata import read_node
@@ -54,16 +53,6 @@ def names_in_use(node: Node) -> Mapping[str, Any]:
     return _names_in_use(
         node.array or {}, folder.path, lambda keys, others: keys_in_use(keys, others, place, has)
     )
-
-
-def check_names_in_zip(array: Mapping[str, Any], where: str, names: Iterable[str]) -> None:
-    """Raise StorageError for an array in a zip file whose chunk files are not called as its metadata say."""
-    renamed = _names_in_use(array, where, lambda keys, others: keys_in_use(keys, others, where, names=names))
-    if renamed:
-        raise StorageError(
-            f"the chunk files in {where} are called as by {json.dumps(dict(renamed))}, which its metadata do not say, so that all voxels "
-            "would read as the fill value: unpack the zip file, which is read then, or correct the metadata"
-        )
 
 
 def _names_in_use(

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import warnings
-import zipfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +13,6 @@ from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import (
     InvalidArgumentError,
     ReadOnlyError,
-    SourceNotFoundError,
     StorageError,
     UnsupportedFormatError,
 )
@@ -26,7 +22,6 @@ from bioimage_py.sources.base import FileSource, SourceSpec, StoredSize
 from bioimage_py.sources.casting import cast_values
 from bioimage_py.sources.chunk_access import chunk_stamps
 from bioimage_py.sources.stores import StoredArray, metadata_stamp, stored_size_of
-from bioimage_py.sources.zarr.encoding import check_names_in_zip
 from bioimage_py.sources.zarr.registered import codecs_of_numcodecs
 from bioimage_py.storage import (
     Identity,
@@ -36,14 +31,11 @@ from bioimage_py.storage import (
     file_identity,
     in_thread,
     is_url,
-    natural_key,
     opened_bucket,
     plain_message,
     remove_leftovers,
     url_options,
 )
-
-_METADATA_FILES = ("zarr.json", ".zgroup", ".zarray")
 
 
 def _concerns_users(record: logging.LogRecord) -> bool:
@@ -171,9 +163,15 @@ class ZarrPythonSource(FileSource):
 
 
 def open_folder(folder: StoreFolder, stored: StoredArray) -> ZarrPythonSource:
-    """Open an array in a local folder or an object store; zarr-python's errors pass."""
+    """Open an array in a local folder or zip file, or in an object store; zarr-python's errors pass."""
     place = folder.place if not folder.is_local else None
-    if place is not None and place.scheme in ("s3", "az"):
+    if stored.zipped:
+        assert folder.archive is not None
+        where = {
+            "store": zarr.storage.ZipStore(folder.archive.path, mode="r"),
+            "path": folder.inner.rstrip("/"),
+        }
+    elif place is not None and place.scheme in ("s3", "az"):
         bucket = opened_bucket(place, "an array that zarr-python reads", patient=True)
         where = {
             "store": zarr.storage.ObjectStore(bucket, read_only=stored.mode == "r"),
@@ -183,63 +181,11 @@ def open_folder(folder: StoreFolder, stored: StoredArray) -> ZarrPythonSource:
         where = {"store": folder.path}
     else:
         raise UnsupportedFormatError(
-            "zarr-python is used for arrays in local folders, at s3:// and at az:// only"
+            "zarr-python is used for arrays on local disks, at s3:// and at az:// only"
         )
     with codecs_of_numcodecs():
         array = zarr.open_array(**where, mode=stored.mode)
     return ZarrPythonSource(array, stored)
-
-
-def _in_zip(path: str, key: str | None) -> tuple[Any, list[str], list[str], str]:
-    """Return what a key leads to in a zip file, the names of the arrays below it and of all files, and its folder."""
-    try:
-        with zipfile.ZipFile(path) as opened:
-            files = opened.namelist()
-        inside = "/".join(filter(None, (_outer_folder(files), key)))
-        store = zarr.storage.ZipStore(Path(path), mode="r")
-        array = zarr.open(store, path=inside, mode="r")
-        names = []
-        if not isinstance(array, zarr.Array):
-            with warnings.catch_warnings(action="ignore"):  # about files in it that are none of Zarr's
-                members = list(array.members(max_depth=None))
-            names = [name for name, member in members if isinstance(member, zarr.Array)]
-    except (FileNotFoundError, KeyError) as error:
-        raise SourceNotFoundError(f"there is no Zarr array {key or ''!r} in {path}: {error}") from error
-    except Exception as error:  # a damaged file makes both libraries raise whatever they like
-        raise StorageError(f"{path} cannot be read as a zip file of Zarr: {plain_message(error)}") from error
-    return array, names, files, inside
-
-
-def list_zip(path: str) -> list[str]:
-    array, names, _, _ = _in_zip(path, None)
-    array.store.close()
-    return [""] if isinstance(array, zarr.Array) else sorted(names, key=natural_key)
-
-
-def open_zip(path: str, key: str | None, mode: str) -> ZarrPythonSource:
-    if mode != "r":
-        raise ReadOnlyError(f"{path} is a zip file, in which no chunk can be replaced; open it with mode='r'")
-    array, names, files, inside = _in_zip(path, key)
-    if len(names) == 1:
-        return open_zip(path, f"{key}/{names[0]}" if key else names[0], mode)
-    if not isinstance(array, zarr.Array):
-        there = f"there are {', '.join(sorted(names, key=natural_key))}" if names else "there is none in it"
-        raise SourceNotFoundError(f"{path}: name an array with its key; {there}")
-    top = f"{inside}/" if inside else ""
-    check_names_in_zip(
-        array.metadata.to_dict(),
-        f"{path}:{key}" if key else path,
-        (n.removeprefix(top) for n in files if n.startswith(top)),
-    )
-    return ZarrPythonSource(array, _describe(array, path, key, "r"))
-
-
-def _outer_folder(names: list[str]) -> str:
-    """Return the folder in a zip file that holds all of its Zarr; empty where that is at the top."""
-    found = [name.rpartition("/")[0] for name in names if name.rpartition("/")[2] in _METADATA_FILES]
-    found = [folder for folder in found if not folder.startswith("__MACOSX")]
-    top = min(found, key=len, default="")
-    return top if all(f"{folder}/".startswith(f"{top}/") for folder in found) else ""
 
 
 def wrap(array: Any) -> ZarrPythonSource:
