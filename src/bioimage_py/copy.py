@@ -44,6 +44,7 @@ def copy(
     shards: Sequence[int] | None = None,
     codec: str | Mapping[str, Any] | Codec | None = None,
     zarr_format: int | None = None,
+    ome_zarr_version: str | None = None,
     imagej: bool | None = None,
     skip_zeros: bool | None = None,
     fill_value: float | None = None,
@@ -112,7 +113,7 @@ def copy(
         the output is read once more instead. It goes when the array is written again without it.
     overwrite
         Whether to replace an array that exists at the output path.
-    dtype, chunks, shards, codec, zarr_format, imagej, skip_zeros
+    dtype, chunks, shards, codec, zarr_format, ome_zarr_version, imagej, skip_zeros
         Layout of a new output, or of all arrays of a new OME-Zarr, see `create_output`; a new numpy array takes `dtype` only.
         Default: chunks and codec of the input where the output can have them, so that encoded chunks can be moved; Zarr format
         3, and that of the input for a whole OME-Zarr.

@@ -56,6 +56,7 @@ def downsample(
     shards: Sequence[int] | None = None,
     codec: str | Mapping[str, Any] | Codec | None = None,
     zarr_format: int | None = None,
+    ome_zarr_version: str | None = None,
     imagej: bool | None = None,
     skip_zeros: bool | None = None,
     fill_value: float | None = None,
@@ -101,7 +102,7 @@ def downsample(
         Of the input, where its metadata lack them or are wrong; see `with_metadata`.
     job_type, job_config, num_workers, block_ids, resume_from, casting, memory_limit, verify_encoded, digest, overwrite
         As for `copy`.
-    dtype, chunks, shards, codec, zarr_format, imagej, skip_zeros, fill_value, endpoint, region, anonymous, profile, page, progress
+    dtype, chunks, shards, codec, zarr_format, ome_zarr_version, imagej, skip_zeros, fill_value, endpoint, region, anonymous, profile, page, progress
         As for `copy`.
 
     Returns

@@ -41,6 +41,7 @@ def pyramid(
     shards: Sequence[int] | None = None,
     codec: str | Mapping[str, Any] | Codec | None = None,
     zarr_format: int | None = None,
+    ome_zarr_version: str | None = None,
     imagej: bool | None = None,
     skip_zeros: bool | None = None,
     fill_value: float | None = None,
@@ -88,8 +89,8 @@ def pyramid(
         Whether to replace an image that exists; without an output, its smaller levels.
     digest
         Whether to keep a digest beside each level, as `copy` does: levels are read once more for it. Not for files, and not for runs that keep a folder.
-    dtype, chunks, shards, codec, zarr_format, imagej, skip_zeros, fill_value
-        Layout of the levels, see `create_output`. `zarr_format=2` makes an OME-Zarr 0.4, 3 a 0.5.
+    dtype, chunks, shards, codec, zarr_format, ome_zarr_version, imagej, skip_zeros, fill_value
+        Layout of the levels, see `create_output`.
     axes, voxel_size, units
         Of the input, where its metadata lack them or are wrong; see `with_metadata`.
     endpoint, region, anonymous, profile

@@ -51,7 +51,7 @@ def test_what_is_written_is_read_again(version: str) -> None:
         dataset = next(found for found in image.datasets if found.path == level.path)
         assert dataset is not None
         assert dataset.problems == ()
-        found = with_channels(image.metadata_of(dataset, ImageMetadata()), attributes, SHAPE)
+        found = with_channels(image.metadata_of(dataset, ImageMetadata(), 4), attributes, SHAPE)
         assert IMAGE.voxel_size is not None
         size = tuple(s * f for s, f in zip(IMAGE.voxel_size, level.factors, strict=True))
         assert found == replace(IMAGE, attributes={}, voxel_size=size, origin=found.origin)
@@ -63,7 +63,7 @@ def test_what_is_written_is_read_again(version: str) -> None:
 
 def test_a_coarser_voxel_lies_in_the_middle_of_those_it_stands_for() -> None:
     (image,) = images_of(written("0.5"))
-    half, other = (image.metadata_of(dataset, ImageMetadata()) for dataset in image.datasets[1:3])
+    half, other = (image.metadata_of(dataset, ImageMetadata(), 4) for dataset in image.datasets[1:3])
     assert half.voxel_size == (2.0, 1.0, 4.0, 1.0, 1.0)
     assert half.origin == (0.0, 0.0, 10.0, 0.25, -1.0 + 1.5 * 0.25)
     assert other.origin == IMAGE.origin  # it was said where it lies

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib import metadata as installed
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from bioimage_py.errors import (
     MissingDependencyError,
     OutputExistsError,
     StorageError,
+    UnsupportedFormatError,
 )
 from bioimage_py.metadata import ImageMetadata, Level
 from bioimage_py.sources import NumpySource, Source, create_output, open_source, wanted_order, with_metadata
-from bioimage_py.sources.ome_zarr import create_ome_zarr, list_ome_zarr
+from bioimage_py.sources.ome_zarr import check_ome_zarr, create_ome_zarr, list_ome_zarr
 from bioimage_py.wrapper.shape import TransposeSource
 from tests.sources.contract import textured
 
@@ -60,7 +62,7 @@ def check_models(group: Path, zarr_format: int) -> str:
     return str(type(found).__name__)
 
 
-def check_schema(group: Path, zarr_format: int, name: str) -> None:
+def check_schema(group: Path, zarr_format: int, name: str, version: str = "") -> None:
     """Hold the attributes of a group against a JSON schema of the specification, of which ngff-zarr carries copies."""
     jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
     referencing = pytest.importorskip("referencing", reason="referencing is not installed")
@@ -68,7 +70,7 @@ def check_schema(group: Path, zarr_format: int, name: str) -> None:
         files = installed.files("ngff-zarr") or []
     except installed.PackageNotFoundError:
         pytest.skip("ngff-zarr, whose wheel has copies of the specification's schemas, is not installed")
-    below = f"/spec/{VERSIONS[zarr_format]}/schemas/"
+    below = f"/spec/{version or VERSIONS[zarr_format]}/schemas/"
     schemas = {
         Path(str(f)).stem: json.loads(f.read_text())
         for f in files
@@ -301,3 +303,109 @@ def test_the_check_needs_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "ome_zarr_models", None)
     with pytest.raises(MissingDependencyError, match="pip install ome-zarr-models"):
         check_ome_zarr(tmp_path)
+
+
+def test_version_0_6_is_written_read_by_others_and_turned_into_others(tmp_path: Path) -> None:
+    path, known = tmp_path / "six.ome.zarr", channels().metadata
+    turned = (None, {"type": "anatomical", "value": "inferior-to-superior"}, None, None)
+    source = NumpySource(channels()[...], replace(known, orientations=turned))
+    levels = bp.pyramid(source, path, ome_zarr_version="0.6", chunks=(1, 6, 10, 12), levels=2)
+    bp.pyramid((channels()[0] > 5).astype("u1"), path / "labels" / "cells", kind="labels", levels=2)
+    said = attributes_of(path, 3)["ome"]
+    assert said["version"] == attributes_of(path / "labels" / "cells", 3)["ome"]["version"] == "0.6"
+    assert attributes_of(path / "labels", 3)["ome"] == {"version": "0.6", "labels": ["cells"]}
+    assert "axes" not in said["multiscales"][0]
+    for group, schema in ((path, "image"), (path / "labels" / "cells", "label")):
+        check_schema(group, 3, schema, "0.6")
+    for name in ("axes", "voxel_size", "units", "origin", "orientations", "channel_names"):
+        assert getattr(levels[0].metadata, name) == getattr(source.metadata, name), name
+    with pytest.raises(UnsupportedFormatError, match=r"0\.6, and ome-zarr-models"):
+        check_ome_zarr(path)
+    # The same image in all versions, one made of the other.
+    before, metadata = path, [open_source(path, key).metadata for key in "01"]
+    for version, zarr_format in (("0.5", 3), ("0.4", 2), ("0.6", 3), ("0.6", 3)):
+        after = tmp_path / f"{version} of {before.name}"
+        bp.copy(before, after, ome_zarr_version=version)
+        assert bp.verify(before, after)
+        assert [open_source(after, key).metadata for key in "01"] == metadata
+        check_schema(after, zarr_format, "image", version)
+        if version != "0.6":
+            assert check_models(after, zarr_format) == "Image"
+        before = after
+    assert attributes_of(before, 3)["ome"]["multiscales"] == said["multiscales"]
+    nz = pytest.importorskip("ngff_zarr")
+    for made in (path, before):
+        images = nz.from_ngff_zarr(str(made), validate=True).images
+        assert images[0].axes_orientations["z"].value == "inferior-to-superior"
+        for image, level in zip(images, levels, strict=True):
+            np.testing.assert_array_equal(np.asarray(image.data), level[...])
+            assert tuple(image.scale.values()) == level.metadata.voxel_size
+
+
+def test_versions_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    image = np.zeros((8, 8), "u1")
+    with pytest.raises(InvalidArgumentError, match=r"OME-Zarr 0\.6 is stored as Zarr v3, got zarr_format=2"):
+        bp.copy(image, tmp_path / "a.ome.zarr", ome_zarr_version="0.6", zarr_format=2)
+    with pytest.raises(InvalidArgumentError, match=r"must be one of 0\.4, 0\.5, 0\.6, got '0\.3'"):
+        bp.copy(image, tmp_path / "a.ome.zarr", ome_zarr_version="0.3")
+    with pytest.raises(InvalidArgumentError, match="not a place for one"):
+        bp.copy(image, tmp_path / "a.n5", ome_zarr_version="0.5")
+
+
+def test_more_than_one_coordinate_system_and_scenes(tmp_path: Path) -> None:
+    scene = tmp_path / "scene.zarr"
+    scene.mkdir()
+    for name in "ab":
+        made, image = tmp_path / f"{name}.ome.zarr", np.full((8, 8), ord(name), "u1")
+        bp.copy(image, made, voxel_size=0.5, ome_zarr_version="0.6").close()
+        made.rename(scene / made.name)
+    ends = ({"name": "physical", "path": "a.ome.zarr"}, {"name": "physical", "path": "b.ome.zarr"})
+    step = {"type": "translation", "translation": [0, 4.0], "input": ends[0], "output": ends[1]}
+    root = zarr.open_group(scene, mode="a")
+    root.attrs["ome"] = {"version": "0.6", "scene": {"coordinateTransformations": [step]}}
+    check_schema(scene, 3, "scene", "0.6")
+    assert [image.key for image in list_ome_zarr(scene)] == ["a.ome.zarr", "b.ome.zarr"]
+    bp.copy(scene, tmp_path / "same.zarr")
+    assert attributes_of(tmp_path / "same.zarr", 3) == attributes_of(scene, 3)
+    with pytest.raises(
+        InvalidArgumentError, match=r"is a scene, which OME-Zarr 0\.5 does not have: .* 'a\.ome\.zarr'"
+    ):
+        bp.copy(scene, tmp_path / "five.zarr", ome_zarr_version="0.5")
+    image = zarr.open_group(scene / "a.ome.zarr", mode="a")
+    ome = dict(image.attrs["ome"])
+    other = {"name": "atlas", "axes": ome["multiscales"][0]["coordinateSystems"][0]["axes"]}
+    ome["multiscales"][0]["coordinateSystems"].append(other)
+    image.attrs["ome"] = ome
+    with pytest.warns(BioimagePyWarning, match="has one coordinate system for an image, and the others of"):
+        bp.copy(scene / "a.ome.zarr", tmp_path / "a.zarr", ome_zarr_version="0.5")
+    check_schema(tmp_path / "a.zarr", 3, "image", "0.5")
+
+
+@pytest.mark.parametrize(("version", "separator"), [("0.1", "."), ("0.2", "/"), ("0.3", ".")])
+def test_odd_images_of_old_versions(tmp_path: Path, version: str, separator: str) -> None:
+    """As the first versions allow: no axes, or only their names; no scales; chunks in folders or not; metadata that nobody knows."""
+    path, image = tmp_path / "old.zarr", textured((1, 2, 4, 12, 10), "uint16")
+    group = zarr.open_group(path, mode="w", zarr_format=2)
+    for key, step in (("a/full", 1), ("1", 2)):
+        group.create_array(
+            key,
+            data=image[..., ::step, ::step],
+            chunks=(1, 1, 2, 5, 5),
+            chunk_key_encoding={"name": "v2", "separator": separator},
+        )
+    entry: dict[str, Any] = {"datasets": [{"path": "a/full"}, {"path": "1"}], "metadata": {"method": "x"}}
+    if version == "0.3":
+        entry["axes"] = list("tczyx")
+    group.attrs.update({"multiscales": [{"version": version, **entry}], "omero": {"channels": []}})
+    with open_source(path) as source:
+        assert (source.key, source.metadata.axes) == ("a/full", tuple("tczyx"))
+        assert source.metadata.voxel_size is None
+        np.testing.assert_array_equal(source[...], image)
+    bp.copy(path, tmp_path / "same.zarr")
+    assert bp.verify(path, tmp_path / "same.zarr")
+    assert attributes_of(tmp_path / "same.zarr", 2) == attributes_of(path, 2)
+    levels = bp.pyramid(
+        path, tmp_path / "new.ome.zarr", voxel_size=(2, 0.5, 0.5), ome_zarr_version="0.6", levels=2
+    )
+    np.testing.assert_array_equal(levels[0][...], image)
+    check_schema(tmp_path / "new.ome.zarr", 3, "image", "0.6")

@@ -16,25 +16,33 @@ from .ome_ngff import (
     PROVISIONAL as PROVISIONAL,
     RESERVED as RESERVED,
     VERSIONS as VERSIONS,
+    WRITTEN_VERSIONS as WRITTEN_VERSIONS,
     Level as Level,
+    axes_and_datasets as axes_and_datasets,
     axes_for_ngff as axes_for_ngff,
     axis_type as axis_type,
     channel_count as channel_count,
+    has_systems as has_systems,
     image_attributes as image_attributes,
     level_transformations as level_transformations,
     ngff_order as ngff_order,
+    one_transformation as one_transformation,
+    zarr_format_for as zarr_format_for,
 )
 from .ome_ngff_reading import (
     NgffDataset as NgffDataset,
     NgffImage as NgffImage,
+    has_other_systems as has_other_systems,
     images_of as images_of,
     is_collection as is_collection,
     label_names as label_names,
     ome_of as ome_of,
     own_attributes as own_attributes,
+    scene_paths as scene_paths,
     series_of as series_of,
     well_paths as well_paths,
     with_channels as with_channels,
+    with_systems as with_systems,
 )
 from .ome_plate import Plate as Plate, plate_of as plate_of
 from .overrides import overridden as overridden, without_nonsense as without_nonsense

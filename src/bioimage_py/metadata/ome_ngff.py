@@ -1,8 +1,8 @@
-"""OME-NGFF 0.4 and 0.5: what an OME-Zarr group says about its arrays, as plain dicts, made from `ImageMetadata`."""
+"""OME-NGFF 0.4, 0.5 and 0.6: what an OME-Zarr group says about its arrays, as plain dicts, made from `ImageMetadata`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +14,19 @@ from bioimage_py.metadata.model import ImageMetadata
 from bioimage_py.metadata.units import SPACE_UNITS, TIME_UNITS
 
 VERSIONS: Mapping[int, str] = {2: "0.4", 3: "0.5"}
-"""The version of OME-NGFF that goes with each version of Zarr."""
+"""The version of OME-NGFF that goes with each version of Zarr, if no other is asked for."""
+WRITTEN_VERSIONS: Mapping[str, int] = {"0.4": 2, "0.5": 3, "0.6": 3}
+"""The versions of OME-NGFF that are written, and the version of Zarr that each needs."""
 PROVISIONAL = "provisional"
 """Entry of a window of contrast that nobody has chosen: it is the whole range of the dtype until the voxels are known."""
 RESERVED = (
-    "ome", "multiscales", "omero", "labels", "image-label", "plate", "well", "bioformats2raw.layout", "series",
+    "ome", "multiscales", "omero", "labels", "image-label", "plate", "well", "bioformats2raw.layout", "series", "scene",
     "_creator", "version",
 )  # fmt: skip
 """Names in the attributes of a group that are the specification's, and no user's."""
 
+_PHYSICAL = "physical"
+"""The coordinate system that the levels of an image are placed in, from version 0.6 on."""
 _TYPES = {**dict.fromkeys("xyz", "space"), "t": "time", "time": "time", "c": "channel", "channel": "channel"}
 _ORDER = {"time": 0, "channel": 1, None: 1, "space": 2}
 _COLORS = ("FFFFFF",), ("00FF00", "FF00FF"), ("FF0000", "00FF00", "0000FF"), (
@@ -48,6 +52,27 @@ class Level:
         offset = self.offset or tuple((factor - 1) / 2 for factor in self.factors)
         place = tuple(float(o + n * size) for o, n, size in zip(origin, offset, sizes, strict=True))
         return tuple(float(size * f) for size, f in zip(sizes, self.factors, strict=True)), place
+
+
+def zarr_format_for(version: str | None, zarr_format: int | None) -> int | None:
+    """Return the version of Zarr that is asked for; InvalidArgumentError for a version of OME-Zarr that is not written, or with another one."""
+    if version is None:
+        return zarr_format
+    if version not in WRITTEN_VERSIONS:
+        raise InvalidArgumentError(
+            f"ome_zarr_version must be one of {', '.join(WRITTEN_VERSIONS)}, got {version!r}"
+        )
+    if zarr_format not in (None, WRITTEN_VERSIONS[version]):
+        raise InvalidArgumentError(
+            f"OME-Zarr {version} is stored as Zarr v{WRITTEN_VERSIONS[version]}, got zarr_format={zarr_format}",
+            hints=[Hint.of("leave out {}", zarr_format=...)],
+        )
+    return WRITTEN_VERSIONS[version]
+
+
+def has_systems(version: str) -> bool:
+    """Whether a version of OME-NGFF has coordinate systems: 0.6, of which there are drafts such as `"0.6rc0"`."""
+    return version.startswith("0.6")
 
 
 def axis_type(name: str) -> str | None:
@@ -116,19 +141,10 @@ def image_attributes(
     """
     axes = metadata.axes
     assert axes is not None
-    image = {
-        "name": name,
-        "axes": _axis_entries(axes, metadata),
-        "datasets": [
-            {
-                "path": level.path,
-                "coordinateTransformations": level_transformations(
-                    level, metadata.voxel_size, metadata.origin
-                ),
-            }
-            for level in levels
-        ],
-    }
+    placed = (
+        (level.path, level_transformations(level, metadata.voxel_size, metadata.origin)) for level in levels
+    )
+    image = {"name": name, **axes_and_datasets(_axis_entries(axes, metadata), placed, version)}
     described: dict[str, Any] = {"multiscales": [image]}
     kept = metadata.attributes
     fitting = metadata.for_channels(channel_count(axes, shape))
@@ -145,12 +161,37 @@ def image_attributes(
     elif isinstance(label, Mapping):
         described["image-label"] = {key: value for key, value in label.items() if key != "source"}
     own = without_nan({key: value for key, value in kept.items() if key not in RESERVED})
-    if version == "0.5":
+    if WRITTEN_VERSIONS[version] == 3:
         return {**own, "ome": {"version": version, **described}}
     image["version"] = version
     if "image-label" in described:
         described["image-label"] = {"version": version, **described["image-label"]}
     return {**own, **described}
+
+
+def axes_and_datasets(
+    axes: list[dict[str, Any]], placed: Iterable[tuple[str, list[dict[str, Any]]]], version: str
+) -> dict[str, Any]:
+    """Return what an entry of `multiscales` says of its axes and levels, which are given by their paths and transformations."""
+    if not has_systems(version):
+        datasets = [{"path": path, "coordinateTransformations": steps} for path, steps in placed]
+        return {"axes": axes, "datasets": datasets}
+    output = {"name": _PHYSICAL}
+    datasets = [
+        {
+            "path": path,
+            "coordinateTransformations": [
+                {**one_transformation(steps), "input": {"path": path}, "output": output}
+            ],
+        }
+        for path, steps in placed
+    ]
+    return {"coordinateSystems": [{**output, "axes": axes}], "datasets": datasets}
+
+
+def one_transformation(steps: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the transformations of a level as version 0.6 has them: as one."""
+    return steps[0] if len(steps) == 1 else {"type": "sequence", "transformations": steps}
 
 
 def _axis_entries(axes: Sequence[str], metadata: ImageMetadata) -> list[dict[str, Any]]:

@@ -10,7 +10,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bioimage_py.metadata.model import ImageMetadata, is_number
-from bioimage_py.metadata.ome_ngff import PROVISIONAL, RESERVED, channel_count, listed_channels
+from bioimage_py.metadata.ome_ngff import (
+    PROVISIONAL,
+    RESERVED,
+    axes_and_datasets,
+    channel_count,
+    has_systems,
+    listed_channels,
+)
 
 _COLOR = re.compile(r"#?([0-9a-fA-F]{6})([0-9a-fA-F]{2})?")
 
@@ -36,13 +43,15 @@ class NgffImage:
     units: tuple[str | None, ...] | None
     datasets: tuple[NgffDataset, ...]  # the levels, full size first
     orientations: tuple[Mapping[str, Any] | None, ...] | None = None  # of RFC-4, as they are written
+    names_axes: bool = True  # False before version 0.3, whose images are all t, c, z, y, x
 
-    def metadata_of(self, dataset: NgffDataset, known: ImageMetadata) -> ImageMetadata:
+    def metadata_of(self, dataset: NgffDataset, known: ImageMetadata, ndim: int) -> ImageMetadata:
         """Return metadata with what this image says of the array in their place; nothing is checked."""
         origin = dataset.translation
+        implied = None if self.names_axes or ndim != 5 else tuple("tczyx")
         return replace(
             known,
-            axes=self.axes or known.axes,
+            axes=self.axes or known.axes or implied,
             units=self.units or known.units,
             orientations=self.orientations or known.orientations,
             voxel_size=dataset.scale or known.voxel_size,
@@ -67,7 +76,7 @@ def images_of(attributes: Mapping[str, Any]) -> Iterator[NgffImage]:
     """Yield the images that a group describes; entries that are malformed are left out."""
     for image in _mappings(ome_of(attributes).get("multiscales")):
         if isinstance(image.get("datasets"), list):
-            axes = _axes_of(image)
+            axes = axes_of(image)
             names = tuple(axis["name"] for axis in axes)
             units = tuple(unit if isinstance(unit := axis.get("unit"), str) else None for axis in axes)
             turned = tuple(o if isinstance(o := axis.get("orientation"), Mapping) else None for axis in axes)
@@ -82,7 +91,35 @@ def images_of(attributes: Mapping[str, Any]) -> Iterator[NgffImage]:
                 units if any(units) else None,
                 datasets,
                 turned if any(turned) else None,
+                "axes" in image or _SYSTEMS in image,
             )
+
+
+_SYSTEMS = "coordinateSystems"
+_PLACED = ("axes", "datasets", _SYSTEMS, "coordinateTransformations")
+
+
+def with_systems(image: Mapping[str, Any], version: str) -> dict[str, Any]:
+    """Return an entry of `multiscales` with axes and levels as a version has them; what the levels are not placed in is left out."""
+    if has_systems(version) == (_SYSTEMS in image):
+        return dict(image)
+    found = next(images_of({"multiscales": [image]}))
+    placed = []
+    for dataset in found.datasets:
+        scale = dataset.scale or (1.0,) * len(found.axes or ())
+        steps: list[dict[str, Any]] = [{"type": "scale", "scale": list(scale)}]
+        if dataset.translation is not None:
+            steps.append({"type": "translation", "translation": list(dataset.translation)})
+        placed.append((dataset.path, steps))
+    rest = {name: value for name, value in image.items() if name not in _PLACED}
+    return {**rest, **axes_and_datasets([dict(axis) for axis in axes_of(image)], placed, version)}
+
+
+def has_other_systems(attributes: Mapping[str, Any]) -> bool:
+    """Whether an image of version 0.6 has coordinate systems beside the one that its levels are placed in."""
+    images = _mappings(ome_of(attributes).get("multiscales"))
+    more = (len(_mappings(one.get(_SYSTEMS))) > 1 or "coordinateTransformations" in one for one in images)
+    return any(more)
 
 
 def is_collection(attributes: Mapping[str, Any]) -> bool:
@@ -93,6 +130,15 @@ def is_collection(attributes: Mapping[str, Any]) -> bool:
 def series_of(attributes: Mapping[str, Any]) -> list[str]:
     """Return the paths of the images that the group `OME` of a bioformats2raw container lists."""
     return _texts(attributes, "series")
+
+
+def scene_paths(attributes: Mapping[str, Any]) -> list[str]:
+    """Return the paths of the images that a scene of version 0.6 places, in the order in which it names them."""
+    scene = ome_of(attributes).get("scene")
+    steps = _mappings(scene.get("coordinateTransformations")) if isinstance(scene, Mapping) else []
+    ends = (end for step in steps for end in _mappings([step.get("input"), step.get("output")]))
+    paths = (path.strip("/") for end in ends if isinstance(path := end.get("path"), str))
+    return list(dict.fromkeys(filter(None, paths)))
 
 
 def label_names(attributes: Mapping[str, Any]) -> list[str]:
@@ -144,7 +190,7 @@ def _dataset(entry: Mapping[str, Any], image: Mapping[str, Any], axes: tuple[str
     """Put together the transformations of a level and, up to version 0.5, those that the image has for all of them."""
     problems: list[str] = []
     steps = _mappings(entry.get("coordinateTransformations"))
-    if "coordinateSystems" in image:
+    if _SYSTEMS in image:
         # What the image has leads on to other coordinate systems; that of the levels is the first one.
         steps = steps[:1]
     else:
@@ -178,11 +224,10 @@ def _steps(
     """Yield a transformation as scales and translations, with their numbers; what these cannot express is a problem."""
     kind = str(step.get("type"))
     values = step.get(kind)
-    if kind == "sequence":
-        for inner in _mappings(step.get("transformations")):
-            yield from _steps(inner, axes, problems)
-    elif kind == "bijection":
-        for inner in _mappings([step.get("forward")]):
+    if kind == "identity" and axes:
+        yield "scale", [1.0] * len(axes)
+    elif kind in ("sequence", "bijection"):
+        for inner in _mappings(step.get("transformations") if kind == "sequence" else [step.get("forward")]):
             yield from _steps(inner, axes, problems)
     elif kind == "byDimension":
         yield from _by_dimension(_mappings(step.get("transformations")), axes, problems)
@@ -242,10 +287,10 @@ def _axis_numbers(step: Mapping[str, Any], side: str, axes: tuple[str, ...]) -> 
     return [n for n in found if isinstance(n, int) and 0 <= n < len(axes)]
 
 
-def _axes_of(image: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def axes_of(image: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the axes of an image, from version 0.6 on of the coordinate system of its levels; none where they are not usable."""
     axes = image.get("axes")
-    systems = _mappings(image.get("coordinateSystems"))
+    systems = _mappings(image.get(_SYSTEMS))
     if systems:
         named = {name: system for system in systems if isinstance(name := system.get("name"), str)}
         axes = named.get(_output_of(image), systems[0]).get("axes", axes)

@@ -19,7 +19,7 @@ from bioimage_py.errors import (
     UnsupportedFormatError,
 )
 from bioimage_py.geometry import check_block_shape
-from bioimage_py.metadata import label_names
+from bioimage_py.metadata import has_other_systems, label_names
 from bioimage_py.operations.array_copy import plan_array
 from bioimage_py.operations.job import warn_caller
 from bioimage_py.operations.options import CopyOptions
@@ -63,7 +63,7 @@ from bioimage_py.sources.zarr import encoding_from_metadata, open_array, read_no
 from bioimage_py.storage import StoreFolder, StorePlace, file_identity, is_url
 from bioimage_py.text import counted
 
-_LAYOUT = ("chunks", "shards", "codec", "zarr_format", "fill_value")
+_LAYOUT = ("chunks", "shards", "codec", "zarr_format", "ome_zarr_version", "fill_value")
 _FOR_ONE_ARRAY = ("mask", "imagej", "skip_zeros", "dtype", "axes", "voxel_size", "units")
 """Options that cannot be applied to levels and labels."""
 _MOST_NAMED = 10
@@ -94,7 +94,8 @@ class ImageCopy(WholeCopy):
         if options.block_ids is not None and not self._begun:
             # For voxels that no block writes, as in a copy of one array.
             given.setdefault("fill_value", 0)
-        self.mirror = Mirror.plan(tree, group, given.pop("zarr_format", None))
+        versions = given.pop("zarr_format", None), given.pop("ome_zarr_version", None)
+        self.mirror = Mirror.plan(tree, group, *versions)
         self._input = tree.root.path
         self._keys: list[tuple[str, str]] = []
         self._levels: list[NewLevel] = []
@@ -195,7 +196,7 @@ class ImageCopy(WholeCopy):
     def open(self, marks: NewMarks) -> None:
         super().open(marks)
         if self._is_fresh:
-            _warn_of_rest(self.mirror.tree)
+            _warn_of_rest(self.mirror)
 
     def _source(self, number: int) -> Source:
         tree, key = self.mirror.tree, self._keys[number][0]
@@ -298,9 +299,14 @@ def _warn_of_levels(node: Node, why: str) -> None:
         )
 
 
-def _warn_of_rest(tree: OmeZarrTree) -> None:
-    """Warn of what an OME-Zarr contains or lists that is not part of an image."""
-    said = []
+def _warn_of_rest(mirror: Mirror) -> None:
+    """Warn of what an OME-Zarr contains or lists that is not part of an image, and of what its new version has no place for."""
+    tree, said = mirror.tree, []
+    others = [key or tree.name for key, attributes in tree.groups.items() if has_other_systems(attributes)]
+    if others and not mirror.is_like:
+        said.append(
+            f"OME-Zarr {mirror.version} has one coordinate system for an image, and the others of {_named(others)} are left out"
+        )
     if tree.left_out:
         said.append(
             f"{_named(tree.left_out)} in it are not images, and are left out: copy them by other means"

@@ -179,6 +179,10 @@ class NewArray:
         read="count",
         choices=(2, 3),
     )
+    ome_zarr_version: str | None = option(
+        "version of a new OME-Zarr image: 0.4 (Zarr v2), 0.5 or 0.6 (Zarr v3; default: 0.5, or that of the input for a whole OME-Zarr)",
+        choices=("0.4", "0.5", "0.6"),
+    )
     imagej: bool | None = option("make a TIFF an ImageJ hyperstack (default: an OME-TIFF)")
     skip_zeros: bool | None = option(
         "leave chunks of zeros out of a precomputed volume (default: they are stored, because CloudVolume takes a missing chunk for an error)"

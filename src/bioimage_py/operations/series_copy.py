@@ -9,7 +9,14 @@ from typing import Any
 
 from bioimage_py.errors import BioimagePyError, BioimagePyWarning, Hint
 from bioimage_py.geometry import check_block_shape
-from bioimage_py.metadata import VERSIONS, Level, Plate, image_attributes, plate_of
+from bioimage_py.metadata import (
+    VERSIONS,
+    Level,
+    Plate,
+    image_attributes,
+    plate_of,
+    zarr_format_for,
+)
 from bioimage_py.operations.array_copy import check_portable, plan_array
 from bioimage_py.operations.job import input_identity, warn_caller, warn_of_assumed
 from bioimage_py.operations.options import CopyOptions
@@ -114,7 +121,8 @@ class SeriesCopy(WholeCopy):
         place = locate(input)
         self._path, self.group = place.path, ImageGroup(locate(output).path)
         self._keys: list[tuple[str, str]] = []
-        self._zarr_format = options.layout.get("zarr_format") or 3
+        self._zarr_format = zarr_format_for(options.ome_zarr_version, options.zarr_format) or 3
+        self._version = options.ome_zarr_version or VERSIONS[self._zarr_format]
         family = _family_at(self._path)
         self._xml = None if family is None or len(images) == 1 else family.ome_xml_of(self._path)
         self._plate: Plate | None = plate_of(self._xml, len(images))
@@ -182,7 +190,7 @@ class SeriesCopy(WholeCopy):
             spec.shape,
             spec.dtype,
             [Level(str(n), _factors(level, source)) for n, level in enumerate(levels)],
-            version=VERSIONS[self._zarr_format],
+            version=self._version,
             name=name or place or self.group.name,
         )
         known = [hint for _, hint in self._assumed]
@@ -196,7 +204,7 @@ class SeriesCopy(WholeCopy):
         return input_identity(**{f"array {n}": source for n, source in enumerate(self._sources)})
 
     def _new(self) -> NewImage:
-        version = VERSIONS[self._zarr_format]
+        version = self._version
         groups = self._attributes
         if "" not in groups:
             said = {} if self._plate is None else self._plate.attributes

@@ -101,6 +101,7 @@ class ArraySpec:
     shards: tuple[int, ...] | None = None
     codec: Codec | None = None
     zarr_format: int = 3
+    ome_zarr_version: str | None = None  # None for the usual one
     fill_value: Any = None
     byte_order: str = "little"
     labels: bool | None = None

@@ -15,7 +15,15 @@ import numpy.typing as npt
 from bioimage_py.chunks import ChunkEncoding, UnknownEncoding
 from bioimage_py.errors import Hint, InvalidArgumentError, UnsupportedFormatError
 from bioimage_py.geometry import checked_extents, default_chunks, sensible_chunks
-from bioimage_py.metadata import ImageMetadata, Level, axes_for_ngff, ngff_order, overridden, plain_value
+from bioimage_py.metadata import (
+    ImageMetadata,
+    Level,
+    axes_for_ngff,
+    ngff_order,
+    overridden,
+    plain_value,
+    zarr_format_for,
+)
 from bioimage_py.sources.array_like import checked_dtype
 from bioimage_py.sources.array_spec import ArraySpec, Codec
 from bioimage_py.sources.base import FileSource, Source
@@ -118,6 +126,7 @@ def create_output(
     shards: Sequence[int] | None = None,
     codec: str | Mapping[str, Any] | Codec | None = None,
     zarr_format: int | None = None,
+    ome_zarr_version: str | None = None,
     imagej: bool | None = None,
     skip_zeros: bool | None = None,
     fill_value: Any = None,
@@ -150,6 +159,9 @@ def create_output(
         Zarr zstd with shuffle for integers.
     zarr_format
         3 or 2. Default: that of the group which the array is put into, else 3.
+    ome_zarr_version
+        Of an OME-Zarr image: `"0.4"` (Zarr v2), `"0.5"` or `"0.6"` (Zarr v3). Default: 0.4 with Zarr v2, 0.5 with v3; labels have that
+        of their image.
     imagej
         True for a TIFF that is an ImageJ hyperstack, without compression. Default: an OME-TIFF.
     skip_zeros
@@ -202,6 +214,7 @@ def plan_output(
     shards: Sequence[int] | None = None,
     codec: str | Mapping[str, Any] | Codec | None = None,
     zarr_format: int | None = None,
+    ome_zarr_version: str | None = None,
     imagej: bool | None = None,
     skip_zeros: bool | None = None,
     fill_value: Any = None,
@@ -221,6 +234,7 @@ def plan_output(
     found = writable_family(location).load()
     if zarr_format not in (None, 2, 3):
         raise InvalidArgumentError(f"zarr_format must be 2 or 3, got {zarr_format!r}")
+    zarr_format = zarr_format_for(ome_zarr_version, zarr_format)
     if like is None and (shape is None or dtype is None):
         raise InvalidArgumentError("create_output needs shape and dtype, or like=")
     full = checked_extents("shape", shape if like is None or shape is not None else like.shape, least=0)
@@ -239,6 +253,11 @@ def plan_output(
         image.check_dtype(voxel)
         location = location._replace(key=image.level_key(FULL_SIZE))
         metadata = replace(metadata, axes=axes_for_ngff(metadata.axes, len(full), location.path))
+    elif ome_zarr_version is not None:
+        raise InvalidArgumentError(
+            f"ome_zarr_version is for OME-Zarr images, and {location.path!r} is not a place for one: give a path that ends in .ome.zarr",
+            hints=[Hint.of("or leave out {}", ome_zarr_version=...)],
+        )
     zarr_format = zarr_format or found.format_around(location.path, location.key) or 3
     grid, shard_grid = new_grids(found, full, voxel, chunks, shards, kept, metadata, zarr_format)
     if fill_value is not None:
@@ -253,6 +272,7 @@ def plan_output(
         shards=shard_grid,
         codec=None if codec is None else Codec.parse(codec),
         zarr_format=zarr_format,
+        ome_zarr_version=ome_zarr_version,
         imagej=bool(imagej),
         skip_zeros=bool(skip_zeros),
         fill_value=fill_value,

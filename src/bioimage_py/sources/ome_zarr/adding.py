@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from bioimage_py.errors import Hint, InvalidArgumentError, OutputExistsError
-from bioimage_py.metadata import Level, NgffDataset, images_of, level_transformations, ome_of
+from bioimage_py.metadata import (
+    Level,
+    NgffDataset,
+    images_of,
+    level_transformations,
+    ome_of,
+    one_transformation,
+)
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import FileSource, Source
 from bioimage_py.sources.creating import checked_overwrite
@@ -213,6 +220,5 @@ def _dataset(full: Mapping[str, Any], placed: NgffDataset, level: Level) -> dict
         ends["input"] = {"path": level.path} if isinstance(ends["input"], Mapping) else level.path
     found = level_transformations(level, sizes, origin)
     if ends is not None:
-        one = found[0] if len(found) == 1 else {"type": "sequence", "transformations": found}
-        found = [{**ends, **one}]
+        found = [{**ends, **one_transformation(found)}]
     return {"path": level.path, "coordinateTransformations": found}

@@ -10,8 +10,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from bioimage_py.errors import MissingDependencyError, SourceNotFoundError, StorageError
-from bioimage_py.metadata import VERSIONS, NgffImage, images_of, label_names, ome_of
+from bioimage_py.errors import (
+    MissingDependencyError,
+    SourceNotFoundError,
+    StorageError,
+    UnsupportedFormatError,
+)
+from bioimage_py.metadata import (
+    VERSIONS,
+    NgffImage,
+    has_systems,
+    images_of,
+    label_names,
+    ome_of,
+    with_systems,
+)
 from bioimage_py.sources.base import FileSource, Source
 from bioimage_py.sources.location import locate
 from bioimage_py.sources.ome_zarr.nodes import Nodes
@@ -91,7 +104,7 @@ def list_ome_zarr(path: str | os.PathLike[str], key: str | None = None, **option
 def ome_zarr_group(path: str | os.PathLike[str], key: str | None = None, **options: Any) -> Node | None:
     """Return the group at a path if it is an OME-Zarr image or lists some; None if there is none, or something else.
 
-    An array of an image is none, nor is what lies in a zip file.
+    An array of an image is none.
     """
     location = locate(path, key)
     if location.family is not None and location.family != family_entry("zarr"):
@@ -269,7 +282,7 @@ def joined_key(key: str | None, name: str) -> str:
 
 
 _NAMES = (
-    "multiscales", "omero", "image-label", "labels", "plate", "well", "bioformats2raw.layout", "series",
+    "multiscales", "omero", "image-label", "labels", "plate", "well", "bioformats2raw.layout", "series", "scene",
 )  # fmt: skip
 """What the specification has in the attributes of a group; 0.5 puts it below `ome`."""
 
@@ -288,7 +301,7 @@ def version_of(attributes: Mapping[str, Any]) -> str:
 
 
 def in_version(attributes: Mapping[str, Any], version: str) -> dict[str, Any]:
-    """Return the attributes of a group as version 0.4 or 0.5 writes them; those of a group that says nothing of it stay."""
+    """Return the attributes of a group as a version writes them; those of a group that says nothing of it stay."""
     inside = isinstance(attributes.get("ome"), Mapping)
     ome = {name: value for name, value in ome_of(attributes).items() if name != "version"}
     if inside:
@@ -300,7 +313,11 @@ def in_version(attributes: Mapping[str, Any], version: str) -> dict[str, Any]:
         return others
     within = version if version == VERSIONS[2] else None
     if isinstance(ome.get("multiscales"), list):
-        ome["multiscales"] = [_versioned(entry, within) for entry in ome["multiscales"]]
+        ome["multiscales"] = [
+            _versioned(with_systems(entry, version), within)
+            for entry in ome["multiscales"]
+            if isinstance(entry, Mapping)
+        ]
     for name in _VERSIONED:
         if name in ome:
             # Plates say it in both versions.
@@ -350,6 +367,8 @@ def check_ome_zarr(path: str | os.PathLike[str], key: str | None = None) -> str:
     ------
     MissingDependencyError
         If ome-zarr-models is not installed.
+    UnsupportedFormatError
+        For OME-Zarr 0.6.
     StorageError
         If the group is not valid, with what is wrong.
     """
@@ -363,7 +382,12 @@ def check_ome_zarr(path: str | os.PathLike[str], key: str | None = None) -> str:
         ) from error
     location = locate(path, key)
     folder = StoreFolder.at(location.path).child(location.key)
-    version: Literal["0.4", "0.5"] = "0.5" if "ome" in group_attributes(folder) else "0.4"
+    attributes = group_attributes(folder)
+    if has_systems(version_of(attributes)):
+        raise UnsupportedFormatError(
+            f"{folder.path} is OME-Zarr 0.6, and ome-zarr-models knows 0.4 and 0.5 only: check it with ngff-zarr, or as 0.5"
+        )
+    version: Literal["0.4", "0.5"] = "0.5" if "ome" in attributes else "0.4"
     try:
         group = zarr.open_group(folder.path, mode="r", zarr_format=3 if version == "0.5" else 2)
         found = ome_zarr_models.open_ome_zarr(group, version=version)

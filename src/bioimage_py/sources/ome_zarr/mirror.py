@@ -9,14 +9,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from bioimage_py.errors import InvalidArgumentError
-from bioimage_py.metadata import VERSIONS, Level, ome_of
+from bioimage_py.metadata import (
+    VERSIONS,
+    WRITTEN_VERSIONS,
+    Level,
+    has_systems,
+    images_of,
+    ome_of,
+    scene_paths,
+    zarr_format_for,
+)
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.chunk_access import encoding_of
 from bioimage_py.sources.creating import plan_output
 from bioimage_py.sources.ome_zarr.image_group import ImageGroup
 from bioimage_py.sources.ome_zarr.listing import OmeZarrImage, in_version, joined_key
 from bioimage_py.sources.ome_zarr.tree import OmeZarrTree
-from bioimage_py.sources.ome_zarr.writing import NewImage, NewLevel
+from bioimage_py.sources.ome_zarr.writing import NewImage, NewLevel, version_around
 from bioimage_py.sources.opening import as_source
 from bioimage_py.sources.registry import family_of
 from bioimage_py.sources.zarr import zarr_format_of
@@ -28,23 +37,35 @@ __all__ = ["create_ome_zarr"]
 class Mirror:
     tree: OmeZarrTree  # what it is like
     group: ImageGroup
-    zarr_format: int  # 3 for OME-Zarr 0.5, 2 for 0.4
+    zarr_format: int
+    version: str  # of OME-Zarr
 
     @classmethod
-    def plan(cls, tree: OmeZarrTree, group: ImageGroup, zarr_format: int | None) -> Mirror:
+    def plan(
+        cls, tree: OmeZarrTree, group: ImageGroup, zarr_format: int | None, version: str | None = None
+    ) -> Mirror:
         """Return what will be made; nothing is touched."""
         stored = tree.zarr_format
-        wanted = zarr_format
+        wanted = zarr_format_for(version, zarr_format)
         if wanted is None and group.key is not None:
             wanted = family_of("zarr").format_around(group.path, group.key)
         if wanted is None:
             wanted = stored
         if wanted not in VERSIONS:
             raise InvalidArgumentError(f"zarr_format must be 2 or 3, got {zarr_format!r}")
-        if wanted != stored and tree.version not in VERSIONS.values():
+        same = wanted == stored and (version in (None, tree.version) or _are_drafts(version, tree.version))
+        if same and group.key is None:
+            version = tree.version
+        version = version or version_around(group, wanted)
+        if version != tree.version and not _can_change(tree):
             raise InvalidArgumentError(
                 f"{tree.name} is an OME-Zarr of version {tree.version or '(unknown)'}, which is copied as it is only, with "
-                f"zarr_format={stored}: for version {VERSIONS[wanted]} open its full-size array, copy that, and make the levels anew"
+                f"zarr_format={stored}: for version {version} open its full-size array, copy that, and make the levels anew"
+            )
+        if scene_paths(tree.groups.get("", {})) and not has_systems(version):
+            raise InvalidArgumentError(
+                f"{tree.name} is a scene, which OME-Zarr {version} does not have: copy its images one by one, such as "
+                f"{tree.images[0].key!r}"
             )
         if group.key is not None and tree.kind != "image":
             raise InvalidArgumentError(
@@ -55,7 +76,12 @@ class Mirror:
             raise InvalidArgumentError(
                 f"{tree.name} is a group of labels: name one of them, such as {tree.images[0].key!r}, or their image"
             )
-        return cls(tree, group, wanted)
+        return cls(tree, group, wanted, version)
+
+    @property
+    def is_like(self) -> bool:
+        """Whether groups say what those of the input say, word for word."""
+        return self.version == self.tree.version and self.zarr_format == self.tree.zarr_format
 
     def arrays_of(self, image: OmeZarrImage) -> Iterator[tuple[str, str, Hashable]]:
         """Yield of each array of an image its key, its key in the new container, and its kind.
@@ -123,9 +149,8 @@ class Mirror:
 
     def _attributes(self) -> dict[str, dict[str, Any]]:
         """Return the attributes of the new groups, by their keys below the new image, in the words of its version."""
-        same = self.zarr_format == self.tree.zarr_format
         found = {
-            key: dict(said) if same else in_version(said, VERSIONS[self.zarr_format])
+            key: dict(said) if self.is_like else in_version(said, self.version)
             for key, said in self.tree.groups.items()
             if self.group.key is None or key.split("/")[0] != "labels"
         }
@@ -133,6 +158,17 @@ class Mirror:
         if self.tree.kind == "image" and (alone or self.group.key is not None):
             found[""] = _placed(found[""], as_label=self.group.key is not None)
         return found
+
+
+def _are_drafts(version: str | None, other: str) -> bool:
+    return has_systems(version or "") and has_systems(other)
+
+
+def _can_change(tree: OmeZarrTree) -> bool:
+    """Whether all that its images say of their levels can be said by another version."""
+    known = tree.version in WRITTEN_VERSIONS or has_systems(tree.version)
+    images = (said for one in tree.with_labels() for said in images_of(one.attributes))
+    return known and not any(dataset.problems for image in images for dataset in image.datasets)
 
 
 def _placed(attributes: Mapping[str, Any], *, as_label: bool) -> dict[str, Any]:
@@ -182,8 +218,7 @@ def create_ome_zarr(
     Parameters
     ----------
     path
-        `"out.ome.zarr"`, or `"out.ome.zarr/labels/cells"` for a label image in it. Zarr v3 makes an OME-Zarr 0.5, and
-        `zarr_format=2` a 0.4.
+        `"out.ome.zarr"`, or `"out.ome.zarr/labels/cells"` for a label image in it.
     like
         An array, handle, path or source, for shape, dtype and metadata.
     levels
@@ -193,7 +228,7 @@ def create_ome_zarr(
     overwrite
         Whether an image that is there is replaced; its labels stay.
     **new_array
-        As for `create_output`: shape, dtype, chunks, shards, codec, zarr_format, fill_value, attributes, axes, voxel_size, units.
+        As for `create_output`: shape, dtype, chunks, shards, codec, zarr_format, ome_zarr_version, fill_value, attributes, axes, voxel_size, units.
 
     Returns
     -------

@@ -17,6 +17,7 @@ from bioimage_py.metadata import (
     VERSIONS,
     ImageMetadata,
     Level,
+    has_systems,
     image_attributes,
     images_of,
     label_names,
@@ -25,7 +26,7 @@ from bioimage_py.metadata import (
 from bioimage_py.sources.array_spec import ArraySpec
 from bioimage_py.sources.base import Source
 from bioimage_py.sources.ome_zarr.image_group import ImageGroup
-from bioimage_py.sources.ome_zarr.listing import joined_key
+from bioimage_py.sources.ome_zarr.listing import joined_key, version_of
 from bioimage_py.sources.registry import family_of
 from bioimage_py.sources.stores import (
     Node,
@@ -260,7 +261,7 @@ def make_image(
         spec.shape,
         spec.dtype,
         levels,
-        version=VERSIONS[spec.zarr_format],
+        version=spec.ome_zarr_version or version_around(group, spec.zarr_format),
         name=group.name,
         labels_of=None if group.key is None else "../../",
     )
@@ -371,6 +372,16 @@ def _placed_as_the_image(found: Node, spec: ArraySpec) -> ImageMetadata:
     return replace(spec.metadata, **{name: getattr(placed, name) for name in said})
 
 
+def version_around(group: ImageGroup, zarr_format: int) -> str:
+    """Return the version of OME-Zarr that a new image, or a label image in another one, has if no other is asked for."""
+    return _version_at(None if group.key is None else StoreFolder.at(group.path), zarr_format)
+
+
+def _version_at(image: StoreFolder | None, zarr_format: int) -> str:
+    said = "" if image is None else version_of(group_attributes(image))
+    return said if has_systems(said) and zarr_format == 3 else VERSIONS[zarr_format]
+
+
 def register_label(labels: StoreFolder, name: str, zarr_format: int) -> None:
     """List a label image in the group `labels`, as viewers find it only there."""
     attributes = group_attributes(labels)
@@ -380,7 +391,8 @@ def register_label(labels: StoreFolder, name: str, zarr_format: int) -> None:
     listed: dict[str, Any] = {"labels": [*names, name]}
     if zarr_format == 3:
         known = ome_of(attributes) if "ome" in attributes else {}
-        listed = {"ome": {**known, "version": VERSIONS[3], **listed}}
+        image = labels.parent()
+        listed = {"ome": {**known, "version": _version_at(image, 3), **listed}}
     write_attributes(labels, listed, zarr_format, fresh=False)
 
 

@@ -17,6 +17,7 @@ from bioimage_py.metadata import (
     is_collection,
     label_names,
     own_attributes,
+    scene_paths,
     series_of,
     well_paths,
     with_channels,
@@ -63,7 +64,7 @@ def with_multiscales(
                 BioimagePyWarning,
                 stacklevel=4,
             )
-        described = image.metadata_of(dataset, metadata)
+        described = image.metadata_of(dataset, metadata, len(shape))
         sane = without_nonsense(described, len(shape), name)
         sane = with_channels(sane, attributes, shape)
         own = own_attributes(attributes)
@@ -90,6 +91,8 @@ def image_paths(folder: StoreFolder, attributes: Mapping[str, Any]) -> tuple[str
     if is_collection(attributes):
         listed = series_of(group_attributes(folder.child("OME")))
         return tuple(listed or _numbered(folder))
+    if scene := scene_paths(attributes):
+        return tuple(scene)
     if folder.path.rstrip("/").rpartition("/")[2] == "labels":
         return tuple(label_names(attributes))
     return ()
