@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorstore as ts
 
 import bioimage_py as bp
 from bioimage_py.errors import (
@@ -297,3 +298,22 @@ def test_a_whole_ome_zarr_from_s3_and_to_it(bucket: str, tmp_path: Path) -> None
         with open_source(tmp_path / "out.ome.zarr", key) as made, open_source(path, key) as source:
             np.testing.assert_array_equal(made[...], source[...])
             assert (made.chunks, made.codec) == (source.chunks, source.codec)
+
+
+def test_zip_files_behind_urls(web: tuple[str, Path], bucket: str, tmp_path: Path) -> None:
+    image_with_labels(tmp_path / "in.ome.zarr")
+    bp.copy(tmp_path / "in.ome.zarr", web[1] / "a.ozx")
+    place = ts.KvStore.open(
+        {"driver": "s3", "bucket": "lab", "endpoint": bucket, "aws_region": "us-east-1"}
+    ).result()
+    place.write("zips/a.ozx", (web[1] / "a.ozx").read_bytes()).result()
+    url = "s3://lab/zips/a.ozx"
+    assert bp.verify(tmp_path / "in.ome.zarr", url)
+    (image,) = list_ome_zarr(url)
+    assert [label.key for label in image.labels] == ["labels/cells"]
+    bp.copy(url, tmp_path / "out.ome.zarr")
+    assert bp.verify(tmp_path / "in.ome.zarr", tmp_path / "out.ome.zarr")
+    with pytest.raises(
+        StorageError, match=r"a\.ozx cannot be read as a zip file: the server does not send parts"
+    ):
+        open_source(f"{web[0]}/a.ozx")

@@ -28,6 +28,11 @@ def shape(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
+def shards(text: str) -> tuple[int, ...] | str:
+    """Read a shape, or `auto`."""
+    return text if text == "auto" else shape(text)
+
+
 def for_axes(extents: tuple[int, ...] | None, ndim: int) -> tuple[int, ...] | None:
     """Return a shape as typed with a single number repeated for every axis of an array."""
     return extents * ndim if extents is not None and len(extents) == 1 else extents

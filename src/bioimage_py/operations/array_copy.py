@@ -25,7 +25,14 @@ from bioimage_py.kernels import (
     moving_origin,
 )
 from bioimage_py.operations.beside import Copied, check_record, find_update, has_changed, write_record
-from bioimage_py.operations.job import Job, input_identity, journal_at, warn_caller, warn_of_assumed
+from bioimage_py.operations.job import (
+    Job,
+    in_archive,
+    input_identity,
+    journal_at,
+    warn_caller,
+    warn_of_assumed,
+)
 from bioimage_py.operations.options import CopyOptions, InputMetadata, RunOptions
 from bioimage_py.operations.target import NewPathTarget, SingleTarget, Target, find_target
 from bioimage_py.operations.tile_digests import digest_of, plan_digest
@@ -79,7 +86,9 @@ class ArrayCopy(Job):
 
     def __init__(self, input: Any, output: Any, options: CopyOptions, *, quiet: bool = False) -> None:
         """Check and plan the copy; with `quiet`, do not warn of values that the output cannot hold."""
-        self.options, self._given = options, (input, output)
+        self._given = input, output
+        output, options, self.archive = in_archive(input, output, options)
+        self.options = options
         check_record(output, options)
         self.source, self.mask = find_input(input, options.mask, output, options)
         if self.source is not output and not isinstance(input, (str, os.PathLike)):
@@ -102,6 +111,8 @@ class ArrayCopy(Job):
         text = "" if self.update is None else self.update.text
         casts = cast_text(self.source, self.target.layout)
         self.plan = replace(self._planned(block), casts=casts, assumed=assumed, update=text)
+        if self.archive is not None:
+            self.plan = replace(self.plan, output=replace(self.plan.output, name=self.archive.path))
         self._is_fresh = self.target.is_new and options.folder is None
         self._replaces = options.folder is None and (self.target.is_new or not some_only)
 

@@ -21,7 +21,7 @@ from bioimage_py.errors import (
 from bioimage_py.geometry import check_block_shape
 from bioimage_py.metadata import has_other_systems, label_names
 from bioimage_py.operations.array_copy import plan_array
-from bioimage_py.operations.job import warn_caller
+from bioimage_py.operations.job import in_archive, warn_caller
 from bioimage_py.operations.options import CopyOptions
 from bioimage_py.operations.target import (
     Target,
@@ -82,7 +82,11 @@ class ImageCopy(WholeCopy):
 
     def __init__(self, input: Any, output: Any, options: CopyOptions) -> None:
         """Plan the copy; `input` may be the `OmeZarrTree` of one that was read already."""
-        self.options, self._in_process, self._given = options, options.runner.in_process, (input, output)
+        self._given = input, output
+        output, options, self.archive = in_archive(
+            input.root.path if isinstance(input, OmeZarrTree) else input, output, options
+        )
+        self.options, self._in_process = options, options.runner.in_process
         tree = input if isinstance(input, OmeZarrTree) else read_tree(input)
         place = locate(output)
         group = ImageGroup.for_copy(place, tree.root.path)
@@ -132,6 +136,7 @@ class ImageCopy(WholeCopy):
             tree = tree.without(damaged)
             self.mirror = replace(self.mirror, tree=tree)
         shown = f"{group.path}/{group.key}" if group.key else group.path
+        shown = shown if self.archive is None else self.archive.path
         left_out = tree.left_out, [f"{key}: {why}" for key, why in tree.damaged.items()]
         whole = ImagePlan.of(
             (tree.name, shown),

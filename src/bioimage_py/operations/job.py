@@ -10,10 +10,11 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from bioimage_py.errors import (
     AssumptionWarning,
@@ -29,7 +30,7 @@ from bioimage_py.errors import (
     StorageError,
 )
 from bioimage_py.geometry import IdSet
-from bioimage_py.operations.options import RunOptions
+from bioimage_py.operations.options import CopyOptions, PyramidOptions, RunOptions
 from bioimage_py.operations.two_passes import TwoPassRun
 from bioimage_py.runner import (
     Journal,
@@ -59,7 +60,7 @@ from bioimage_py.runner.work import (
     input_spec,
     place_of_run,
 )
-from bioimage_py.sources import Source
+from bioimage_py.sources import FileSource, Source, checked_overwrite, leaves, locate, open_source
 from bioimage_py.sources.stores import (
     MARK_FOLDER,
     NewMarks,
@@ -70,12 +71,14 @@ from bioimage_py.sources.stores import (
     remove_mark,
     renew_mark,
 )
-from bioimage_py.storage import StoreFolder, forget_reads, is_alive, was_restarted
+from bioimage_py.storage import StoreFolder, file_identity, forget_reads, is_alive, was_restarted
 
 if TYPE_CHECKING:
     from bioimage_py.planning import CopyPlan, ImagePlan, PyramidPlan
     from bioimage_py.report.page import Part
+    from bioimage_py.sources.ome_zarr import Archive
 
+_Options = TypeVar("_Options", CopyOptions, PyramidOptions)
 _log = logging.getLogger(__name__)
 _SILENT = 60.0
 """Seconds without a sign of life after which a process of another machine is taken for dead."""
@@ -91,6 +94,8 @@ class Job(ABC):
 
     ran: tuple[IdSet, Journal, list[Part], str] | None = None
     """The blocks that were run, how that ended, its arrays where a page is asked for, and its name."""
+    archive: Archive | None = None
+    """The zip file into which what is made is packed, if that is asked for."""
     all_done = False
     """Whether an earlier call has done all and ended while it cleaned up."""
 
@@ -227,6 +232,22 @@ class Job(ABC):
         """Do what belongs to the end of a run in which all was done, while the outputs still say that they are not finished."""
         self.finish(complete=True)
         self.keep_digests()
+        if self.archive is not None:
+            self.archive.pack(durable=self.options.runner.config.durable)
+
+    def packed(self) -> Any:
+        """Remove the folder that has been packed, and return what the caller gets, opened in the zip file."""
+        assert self.archive is not None
+        try:
+            made = self.result()
+        finally:
+            self.archive.remove_folder()
+        levels = made if isinstance(made, list) else [made]
+        found = []
+        for level in levels:
+            level.close()
+            found.append(open_source(self.archive.path, level.key))
+        return found if isinstance(made, list) else found[0]
 
     @property
     def beside(self) -> str | None:
@@ -248,7 +269,8 @@ def carry_out(job: Job) -> Any:
         from bioimage_py.report.page import check_page_path
 
         check_page_path(job.options.page)
-    began, job = datetime.now(UTC), continued(job)
+    began, archive, job = datetime.now(UTC), job.archive, continued(job)
+    job.archive = archive
     places = job.places()
     if places and read_mark(places[0]) is None:
         _remove_remains(places[0])
@@ -271,17 +293,60 @@ def carry_out(job: Job) -> Any:
         # The corrected call must not find an output in its way.
         job.discard()
         raise
-    for place in reversed(places):
+    for place in reversed(places) if archive is None else ():
         remove_mark(place)
     if job.all_done:
         _remove_remains(places[0])
     leave_page(job)
     log_account(journal.account)
+    if archive is not None:
+        return job.packed()
     job.keep_record(began, journal)
     return job.result()
 
 
 def _not_reported(_: Progress) -> None: ...
+
+
+def in_archive(input: Any, output: Any, options: _Options) -> tuple[Any, _Options, Archive | None]:
+    """Return the folder that is made for an output that is packed, with options for it, and the archive; all others as they are."""
+    if not isinstance(output, (str, os.PathLike)) or ".ozx" not in os.fspath(output).lower():
+        return output, options, None
+    from bioimage_py.metadata import WRITTEN_VERSIONS
+    from bioimage_py.sources.ome_zarr import Archive
+
+    overwrite = checked_overwrite(options.overwrite) or options.folder is not None
+    archive = Archive.at(output, overwrite=overwrite)
+    if archive is None:
+        return output, options, None
+    read = [*_paths_of(input), *_paths_of(getattr(options, "mask", None))]
+    if file_identity(archive.path) in map(file_identity, read):
+        raise InvalidArgumentError(f"copy needs 'output' to differ from its input: both are {archive.path!r}")
+    refused = [name for name in ("update", "record") if getattr(options, name, False)]
+    if refused:
+        raise InvalidArgumentError(
+            f"{refused[0]} is not possible for {archive.path!r}, which is written as a whole"
+        )
+    if options.in_other_processes:
+        raise InvalidArgumentError(
+            f"{archive.path!r} is packed by one process, which makes its levels too",
+            hints=[Hint("write a path that ends in .ome.zarr, and copy that into the .ozx")],
+        )
+    if WRITTEN_VERSIONS.get(options.ome_zarr_version or "", options.zarr_format or 3) != 3:
+        raise InvalidArgumentError(
+            f"{archive.path!r} holds Zarr v3, as RFC-9 of OME-Zarr wants it: OME-Zarr 0.5 or 0.6"
+        )
+    return archive.folder, replace(options, zarr_format=3, shards=options.shards or "auto"), archive
+
+
+def _paths_of(given: Any) -> list[str]:
+    if isinstance(given, (str, os.PathLike)):
+        return [locate(given).path]
+    return (
+        [leaf.path for leaf in leaves(given) if isinstance(leaf, FileSource)]
+        if isinstance(given, Source)
+        else []
+    )
 
 
 def leave_page(job: Job, folder: str | os.PathLike[str] | None = None) -> None:

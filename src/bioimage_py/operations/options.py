@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar
 
 from bioimage_py.errors import InvalidArgumentError
 from bioimage_py.option import option
@@ -164,10 +164,10 @@ class NewArray:
     chunks: Sequence[int] | None = option(
         "shape of a chunk (default: chosen automatically)", metavar="SIZE", read="shape"
     )
-    shards: Sequence[int] | None = option(
-        "shape of a shard, a file that holds many chunks (Zarr v3 and precomputed; default: none)",
+    shards: Sequence[int] | Literal["auto"] | None = option(
+        "shape of a shard, a file that holds many chunks (Zarr v3 and precomputed), or auto (default: none, auto for .ozx)",
         metavar="SIZE",
-        read="shape",
+        read="shards",
     )
     codec: str | Mapping[str, Any] | Codec | None = option(
         "compression, such as zstd:3, gzip:6, blosc:5+crc32c, bitround:10+zstd or none; or JSON with its options",

@@ -21,7 +21,14 @@ from bioimage_py.operations.array_copy import (
     match_of,
     warn_of_casting,
 )
-from bioimage_py.operations.job import Job, carry_out, input_identity, warn_caller, warn_of_assumed
+from bioimage_py.operations.job import (
+    Job,
+    carry_out,
+    in_archive,
+    input_identity,
+    warn_caller,
+    warn_of_assumed,
+)
 from bioimage_py.operations.options import CopyOptions, PyramidOptions
 from bioimage_py.operations.target import NewPathTarget, Target, first_missing
 from bioimage_py.operations.two_passes import TwoPassRun
@@ -63,7 +70,9 @@ class PyramidJob(Job):
             raise InvalidArgumentError(
                 "block_ids cannot be given for a pyramid: levels are computed from whole levels"
             )
-        self.options, self._given, runner = options, (input, output), options.runner
+        self._given = input, output
+        output, options, self.archive = in_archive(input, output, options)
+        self.options, runner = options, options.runner
         self.target: _NewImage | _AddedLevels
         if output is None:
             self.target = added = _AddedLevels(input, options)
@@ -94,6 +103,8 @@ class PyramidJob(Job):
         check_digest(self.target, digest, options)
         casts = cast_text(self.source, layout)
         self.plan = replace(self._planned(), casts=casts, assumed=(*assumed, *kind), digest=digest)
+        if self.archive is not None:
+            self.plan = replace(self.plan, output=replace(self.plan.output, name=self.archive.path))
         match = match_of(self.source, self.target, verify_encoded=bool(options.verify_encoded))
         self._road = "recode" if match is None else match.road
 

@@ -18,7 +18,7 @@ from bioimage_py.metadata import (
     zarr_format_for,
 )
 from bioimage_py.operations.array_copy import check_portable, plan_array
-from bioimage_py.operations.job import input_identity, warn_caller, warn_of_assumed
+from bioimage_py.operations.job import in_archive, input_identity, warn_caller, warn_of_assumed
 from bioimage_py.operations.options import CopyOptions
 from bioimage_py.operations.target import NewPathTarget, Target
 from bioimage_py.operations.two_passes import room_beside_path
@@ -116,8 +116,9 @@ class SeriesCopy(WholeCopy):
         *,
         quiet: bool = False,
     ) -> None:
-        self.options, self._in_process = options, options.runner.in_process
         self._given = input, images, output
+        output, options, self.archive = in_archive(input, output, options)
+        self.options, self._in_process = options, options.runner.in_process
         place = locate(input)
         self._path, self.group = place.path, ImageGroup(locate(output).path)
         self._keys: list[tuple[str, str]] = []
@@ -170,7 +171,7 @@ class SeriesCopy(WholeCopy):
             what += (
                 ", in the layout of bioformats2raw" if self._plate is None else ", in the wells of a plate"
             )
-        names = self._path, self.group.path
+        names = self._path, self.group.path if self.archive is None else self.archive.path
         whole = ImagePlan.of(names, what, arrays, self._asked_ids(arrays), options.threads)
         whole = replace(whole, update=self._update_text(len(whole.block_ids), whole.n_blocks))
         if options.folder is not None:

@@ -211,6 +211,12 @@ class WholeCopy(Job):
             with ThreadPoolExecutor(_REQUESTS, thread_name_prefix="bioimage-notes") as pool:
                 list(pool.map(Copied.finish, filter(None, self._copied.values())))
 
+    def packed(self) -> Any:
+        made = super().packed()
+        assert self.archive is not None
+        self.group = replace(self.group, path=self.archive.path)
+        return made
+
     def keep_record(self, began: datetime, journal: Journal) -> None:
         if self.options.record:
             names = self.plan.input, self.plan.output

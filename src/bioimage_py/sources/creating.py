@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from bioimage_py.metadata import (
     ImageMetadata,
     Level,
     axes_for_ngff,
+    axis_type,
     ngff_order,
     overridden,
     plain_value,
@@ -123,7 +124,7 @@ def create_output(
     shape: Sequence[int] | None = None,
     dtype: npt.DTypeLike | None = None,
     chunks: Sequence[int] | None = None,
-    shards: Sequence[int] | None = None,
+    shards: Sequence[int] | Literal["auto"] | None = None,
     codec: str | Mapping[str, Any] | Codec | None = None,
     zarr_format: int | None = None,
     ome_zarr_version: str | None = None,
@@ -152,7 +153,8 @@ def create_output(
     chunks
         Shape of a chunk in voxels. Default: those of `like` where they are sensible, else 0.25 to 1 MiB near to cubes.
     shards
-        Shape of a shard in voxels (Zarr v3, precomputed), a multiple of the chunks. Default: none, or those of `like`.
+        Shape of a shard in voxels (Zarr v3, precomputed), a multiple of the chunks; `"auto"` for shards of up to 32 MiB of voxels. Default: none, or
+        those of `like`.
     codec
         Compression: `"zstd:3"`, `"bitround:10+zstd"`, `"none"`, `{"name": "blosc", "cname": "lz4", "level": 5}`; for precomputed also
         `"png"`, `"jpeg:90"`, which changes voxels, and `{"name": "compressed_segmentation", "block_size": (8, 8, 8)}`. Default: the store's, for
@@ -311,6 +313,10 @@ def writable_family(location: Location) -> FamilyEntry:
             f"output {location.path!r} would be compressed as a whole, which can be read but not written block by block: "
             "write it uncompressed and compress it afterwards"
         )
+    if location.path.lower().endswith(".ozx"):
+        raise UnsupportedFormatError(
+            f"output {location.path!r} is a zip file, which is written as a whole by copy and pyramid only, to a path without a key"
+        )
     if found is None or not found.writes:
         can = ", ".join(
             f"{f.title} ({' '.join(s for s in f.suffixes if not s.endswith(_WHOLE))})"
@@ -369,7 +375,7 @@ def new_grids(
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
     chunks: Sequence[int] | None,
-    shards: Sequence[int] | None,
+    shards: Sequence[int] | str | None,
     like: Source | None,
     metadata: ImageMetadata,
     zarr_format: int,
@@ -385,6 +391,10 @@ def new_grids(
                 hints=[Hint.of("leave out {}", chunks=..., shards=...)],
             )
         return None, None
+    chosen = isinstance(shards, str)
+    if chosen and shards != "auto":
+        raise InvalidArgumentError(f"shards must be a shape or 'auto', got {shards!r}")
+    shards = None if isinstance(shards, str) else shards
     grid = None if chunks is None else checked_extents("chunks", chunks, least=1, ndim=len(shape))
     shard_grid = None if shards is None else checked_extents("shards", shards, least=1, ndim=len(shape))
     old_shards = like.shards if like is not None and family.has_shards(zarr_format) else None
@@ -399,11 +409,30 @@ def new_grids(
             grid = tuple(_nearest_divisor(s, c) for c, s in zip(grid, shard_grid, strict=True))
     if shard_grid is None and chunks is None and like is not None and grid == like.chunks:
         shard_grid = old_shards
+    if shard_grid is None and chosen and family.has_shards(zarr_format):
+        shard_grid = _default_shards(grid, shape, dtype.itemsize, metadata.axes)
     if shard_grid is not None and not _divides(grid, shard_grid):
         raise InvalidArgumentError(
             f"shards {shard_grid} must be a multiple of the chunks {grid} on every axis"
         )
     return grid, shard_grid
+
+
+_SHARD_BYTES = 2**25
+
+
+def _default_shards(
+    grid: tuple[int, ...], shape: tuple[int, ...], itemsize: int, axes: Sequence[str] | None
+) -> tuple[int, ...] | None:
+    """Return chunks put together to nearly cubes along the axes of space, None where one chunk is all or enough."""
+    shard = list(grid)
+    space = [n for n in range(len(shape)) if axes is None or axis_type(axes[n]) == "space"]
+    while 2 * math.prod(shard) * itemsize <= _SHARD_BYTES:
+        open_axes = [n for n in space if shard[n] < shape[n]]
+        if not open_axes:
+            break
+        shard[min(open_axes, key=lambda n: (shard[n], -n))] *= 2
+    return tuple(shard) if tuple(shard) != grid else None
 
 
 def _nearest_divisor(shard: int, chunk: int) -> int:

@@ -234,14 +234,20 @@ class StoreFolder:
 
     def check_writable(self, key: str | None) -> None:
         """Raise ReadOnlyError if the array of a key cannot be written, or writing it could go through a link out of this folder."""
+        self._check_no_archive()
         if self.read_only:
-            why = "http only reads" if self.archive is None else "no chunk in a zip file can be replaced"
-            raise ReadOnlyError(f"{self.path} cannot be opened for writing: {why}")
+            raise ReadOnlyError(f"{self.path} cannot be opened for writing: http only reads")
         link = self.link_out(key)
         if link is not None:
             raise ReadOnlyError(
                 f"{self.child(key).path!r} cannot be opened for writing: {link!r} is a link to {os.path.realpath(link)!r}, outside of "
                 f"{self.path!r}. Copy the array to another path, and write there"
+            )
+
+    def _check_no_archive(self) -> None:
+        if self.archive is not None:
+            raise ReadOnlyError(
+                f"{self.archive.path} cannot be written into: nothing in a zip file is replaced"
             )
 
     def parent(self) -> StoreFolder | None:
@@ -375,6 +381,7 @@ class StoreFolder:
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file, and the folder if need be; readers see the old file or the new one, never a part."""
+        self._check_no_archive()
         with storage_errors(f"{self.path}/{name} cannot be written", writing=True):
             if self.is_local:
                 # Whole or not at all, and never through a link: others may be reading it.
@@ -385,6 +392,7 @@ class StoreFolder:
                 forget_reads(f"{self.path}/{name}")
 
     def delete(self, name: str) -> None:
+        self._check_no_archive()
         if self.is_local:
             Path(self.path, name).unlink(missing_ok=True)
         else:
@@ -395,6 +403,7 @@ class StoreFolder:
         """Delete all objects below a URL; it is no error if there are none."""
         import tensorstore as ts
 
+        self._check_no_archive()
         with storage_errors(f"{self.path} cannot be removed", writing=True):
             self._kvstore().delete_range(ts.KvStore.KeyRange()).result()
             forget_reads(self.path)
@@ -491,7 +500,8 @@ def _in_archive(folder: StoreFolder) -> StoreFolder:
     path = folder.path if local else parts.path
     for found in _ZIPPED.finditer(path):
         begin, inner = path[: found.end()], path[found.end() :].strip("/")
-        if os.path.isfile(begin) if local else found[1].lower() != "zarr":  # noqa: PTH113 - a text stays a text
+        named = found[1].lower() != "zarr"
+        if os.path.isfile(begin) and (named or _first_bytes(begin, 2)[:2] == b"PK") if local else named:  # noqa: PTH113 - a text stays a text
             archive = replace(folder, path=begin if local else urlunsplit(parts._replace(path=begin)))
             return replace(folder, archive=archive, inner=_top_of(archive) + (f"{inner}/" if inner else ""))
     return folder

@@ -207,6 +207,10 @@ def storage_error(error: BaseException, what: str, *, writing: bool = False) -> 
         return StorageError(
             f"{what}: {text}. Check the keys, the profile, or whether the bucket can be read anonymously"
         )
+    if "was ignored by server" in text:
+        return StorageError(
+            f"{what}: the server does not send parts of files, without which a zip file cannot be read. Download it"
+        )
     if re.search(r"No space left|Disk quota|RESOURCE_EXHAUSTED", text):
         return StorageError(f"{what}: {text}. The disk is full: free some space and run again")
     return StorageError(f"{what}: {text}")

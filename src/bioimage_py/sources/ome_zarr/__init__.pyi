@@ -1,4 +1,5 @@
 from .adding import GrowingImage as GrowingImage
+from .archive import ARCHIVE_SUFFIX as ARCHIVE_SUFFIX, Archive as Archive
 from .contrast import set_contrast_limits as set_contrast_limits
 from .image_group import FULL_SIZE as FULL_SIZE, ImageGroup as ImageGroup
 from .listing import (

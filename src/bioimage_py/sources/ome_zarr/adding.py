@@ -95,6 +95,8 @@ class GrowingImage:
     def check_free(self, new: Sequence[str], *, overwrite: bool) -> None:
         """Raise what `add` would raise before it makes or removes anything."""
         overwrite = checked_overwrite(overwrite)
+        if self.root.read_only:
+            self.root.check_writable(self.key)
         if self.others and not overwrite:
             raise OutputExistsError(
                 f"{self._group.path} has {len(self.others)} smaller levels already",

@@ -31,7 +31,7 @@ class ImageGroup:
 
         What is below `labels/` belongs to an image whatever the container is called, if there is one in it.
         """
-        named = path.lower().rstrip("/").endswith(_SUFFIX)
+        named = path.lower().rstrip("/").endswith((_SUFFIX, ".ozx"))
         if key is None:
             return cls(path) if named else None
         parts = key.strip("/").split("/")
@@ -48,7 +48,7 @@ class ImageGroup:
         path, key, family = place
         ending = PurePosixPath(path).suffix.lower()
         unnamed = family is None and ending in ("", PurePosixPath(source).suffix.lower())
-        if key is None and (unnamed or path.lower().rstrip("/").endswith(".zarr")):
+        if key is None and (unnamed or path.lower().rstrip("/").endswith((".zarr", ".ozx"))):
             return cls(path)
         return cls.at(path, key)
 
@@ -56,6 +56,8 @@ class ImageGroup:
     def name(self) -> str:
         last = (self.key or self.path.rstrip("/")).rpartition("/")[2]
         name = last if self.key or not last.lower().endswith(_SUFFIX) else last[: -len(_SUFFIX)]
+        if name.startswith(".") and name.lower().endswith(".ozx"):  # the folder that is packed
+            name = name[1 : -len(".ozx")]
         return name or last
 
     def level_key(self, path: str) -> str:

@@ -111,10 +111,12 @@ class Mirror:
         self.group.check_dtype(source.dtype)
         said = {
             name: extents_for(source, full, value, name)
-            if value is not None and name in ("chunks", "shards")
+            if name in ("chunks", "shards") and value not in (None, "auto")
             else value
             for name, value in given.items()
         }
+        if said.get("shards") == "auto" and source.shards is not None:
+            said["shards"] = None
         node = self.tree.array(keys[0])
         assert node.array is not None
         spec = plan_output(
@@ -185,7 +187,7 @@ def _placed(attributes: Mapping[str, Any], *, as_label: bool) -> dict[str, Any]:
 def _following(source: Source, zarr_format: int, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the grid of the input where the user does not say another: also grids that would not be chosen anew."""
     kept: dict[str, Any] = {}
-    if given.get("chunks") is None and given.get("shards") is None and source.chunks is not None:
+    if given.get("chunks") is None and given.get("shards") in (None, "auto") and source.chunks is not None:
         kept["chunks"] = source.chunks
         if zarr_format == 3:
             kept["shards"] = source.shards
