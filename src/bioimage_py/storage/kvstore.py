@@ -347,7 +347,7 @@ class StoreFolder:
 
     def _asked_for(self, name: str) -> Any:
         known = _remembered.get()
-        if known is None:
+        if known is None or not is_url(self.path):
             return self._kvstore().read(name).result()
         self.ask_ahead([name])
         key = self._request(name)
@@ -360,7 +360,7 @@ class StoreFolder:
     def ask_ahead(self, names: Iterable[str]) -> None:
         """Ask a server for files that will be read, all at the same time, where answers are remembered."""
         known = _remembered.get()
-        if known is None or self.is_local:
+        if known is None or not is_url(self.path):
             return
         if len(known) > _MOST_REMEMBERED:
             known.clear()
@@ -369,7 +369,7 @@ class StoreFolder:
                 known[key] = self._kvstore().read(name)
 
     def _request(self, name: str) -> tuple[Any, ...]:
-        return self.path, name, *sorted(self.options.items())
+        return self.path, name, self.inner, *sorted(self.options.items())
 
     def has(self, name: str) -> bool:
         """Whether there is an object of a name behind a URL; True where the store does not say."""
