@@ -216,9 +216,9 @@ def _planned(
         input = group_path(input) or input
     paths = isinstance(input, (str, os.PathLike)) and isinstance(output, (str, os.PathLike))
     if paths and may_be_zarr(output):
-        from bioimage_py.operations import SeriesCopy, image_with_levels
+        from bioimage_py.operations import SeriesCopy, images_to_copy
 
-        if images := image_with_levels(input, output, options):
+        if images := images_to_copy(input, output, options, with_levels=True):
             return SeriesCopy(input, images, output, options, quiet=quiet)
     elif paths:
         from bioimage_py.operations import LevelsCopy, levels_to_copy

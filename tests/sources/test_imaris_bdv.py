@@ -72,7 +72,7 @@ def test_what_an_imaris_file_says(ims: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_a_plane_has_two_axes(tmp_path: Path) -> None:
-    path = write_ims(tmp_path / "a.ims", [IMAGE[:1, :1, :1]], extents=((1, 3), (5, 10), (0, 10)), Unit="nm")
+    path = write_ims(tmp_path / "a.ims", [IMAGE[:1, :1, :1]], extents=((3, 3), (5, 10), (0, 10)), Unit="nm")
     with bp.open_source(path) as source:
         assert source.metadata.axes == ("y", "x")
         assert source.metadata.origin == (5.0, 0.0)

@@ -84,7 +84,7 @@ def read_bdv(path: str) -> BdvFile:
         return _parsed(path, found.st_mtime_ns, found.st_size)
     except FileNotFoundError as error:
         raise SourceNotFoundError(f"there is no file {path!r}") from error
-    except (OSError, ET.ParseError, ValueError, TypeError) as error:
+    except (OSError, ET.ParseError, LookupError, TypeError, ValueError) as error:
         raise StorageError(f"{path!r} cannot be read as an XML file of BigDataViewer: {error}") from error
 
 

@@ -24,7 +24,7 @@ def plate_of(xml: str | None, n_images: int) -> Plate | None:
         root = ET.fromstring(xml or "")  # noqa: S314 - expat itself refuses entities that explode
         plates = root.findall("{*}Plate")
         return _plate(root, plates[0], n_images) if len(plates) == 1 else None
-    except (ET.ParseError, ValueError, KeyError, IndexError):
+    except (ET.ParseError, LookupError, ValueError):
         return None
 
 

@@ -25,11 +25,7 @@ from .options import (
 )
 from .pyramid_job import PyramidJob as PyramidJob, follow_levels as follow_levels
 from .repair_array import Damaged as Damaged, Repair as Repair
-from .series_copy import (
-    SeriesCopy as SeriesCopy,
-    image_with_levels as image_with_levels,
-    images_to_copy as images_to_copy,
-)
+from .series_copy import SeriesCopy as SeriesCopy, images_to_copy as images_to_copy
 from .target import NewPathTarget as NewPathTarget, find_target as find_target
 from .tile_digests import digest_of as digest_of, reading_plan as reading_plan
 from .two_passes import room_beside_path as room_beside_path

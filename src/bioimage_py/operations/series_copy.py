@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bioimage_py.errors import BioimagePyError, BioimagePyWarning, Hint
+from bioimage_py.errors import BioimagePyWarning, Hint
 from bioimage_py.geometry import check_block_shape
 from bioimage_py.metadata import (
     VERSIONS,
@@ -51,52 +51,33 @@ _FOR_ONE_ARRAY = ("mask", "dtype", "axes", "voxel_size", "units")
 """Options that cannot be applied to several images, or to levels."""
 
 
-def images_to_copy(input: Any, output: Any, options: CopyOptions) -> list[tuple[str, str]]:
-    """Return key and name of each image of a file that is copied with all its images; none where one array is meant.
-
-    That is a file of several images, none of which is the main one, whose copy is to be an OME-Zarr by its name.
-    """
-    family = _family_of_all(input, output)
-    if family is None or locate(input).key is not None or _given_for_one(options):
-        return []
-    return family.images_in(locate(input).path)
-
-
-def image_with_levels(
-    input: Any, output: Any, options: CopyOptions, key: str | None = None
+def images_to_copy(
+    input: Any, output: Any, options: CopyOptions, key: str | None = None, *, with_levels: bool = False
 ) -> list[tuple[str, str]]:
-    """Return key and name of the image of a file whose levels are copied with it; none where one array is meant.
+    """Return key and name of each image of a file that is copied with all its images and levels; none where one array is meant.
 
-    A BioimagePyWarning says it where levels are left out because of an option that fits one array.
+    That is a file of several images, none of which is the main one, or an image whose family copies its levels, whose copy is to be an
+    OME-Zarr by its name. With `with_levels`, only such families are asked.
     """
-    family = _family_of_all(input, output)
-    if family is None or not family.copies_levels:
-        return []
-    place = locate(input, key)
-    try:
-        levels = family.list_coarser({"kind": family.entry.kind, "path": place.path, "key": place.key})
-    except BioimagePyError:  # whoever opens it meets it too
-        return []
-    if levels and (given := _given_for_one(options)):
-        text = f"{', '.join(given)} can be applied to the full-size array only: {counted(len(levels), 'level')} of {place.path} are left out"
-        warn_caller(BioimagePyWarning(f"{text}. Make levels again with pyramid()"))
-    return [] if not levels or _given_for_one(options) else [(place.key or "", "")]
-
-
-def _family_of_all(input: Any, output: Any) -> Family | None:
-    """Return the family of a file whose copy is to be an OME-Zarr by its name; None for all else."""
     if not isinstance(input, (str, os.PathLike)) or not isinstance(output, (str, os.PathLike)):
-        return None
-    place, new = locate(input), locate(output)
+        return []
+    place, new = locate(input, key), locate(output)
     if new.key is not None or ImageGroup.at(new.path, None) is None:
-        return None
+        return []
     if is_url(place.path) or not os.path.isfile(place.path):  # noqa: PTH113 - a text stays a text
-        return None
-    return _family_at(place.path)
-
-
-def _given_for_one(options: CopyOptions) -> list[str]:
-    return [name for name in _FOR_ONE_ARRAY if getattr(options, name) is not None]
+        return []
+    family = _family_at(place.path)
+    if family is None or (with_levels and not family.copies_levels):
+        return []
+    found = [] if place.key is not None else family.images_in(place.path)
+    given = [name for name in _FOR_ONE_ARRAY if getattr(options, name) is not None]
+    if not found and family.copies_levels:
+        levels = family.list_coarser({"kind": family.entry.kind, "path": place.path, "key": place.key})
+        found = [(place.key or "", "")] if levels else []
+        if levels and given:
+            text = f"{', '.join(given)} can be applied to the full-size array only: {counted(len(levels), 'level')} of {place.path} are left out"
+            warn_caller(BioimagePyWarning(f"{text}. Make levels again with pyramid()"))
+    return [] if given else found
 
 
 def _family_at(path: str) -> Family | None:

@@ -38,7 +38,6 @@ from bioimage_py.operations import (
     SeriesCopy,
     WholeCopy,
     carry_out,
-    image_with_levels,
     images_to_copy,
     is_image_copy,
 )
@@ -165,13 +164,13 @@ def _copy_call(
     if part and image_at(args.input, args.key) is not None:
         text = f"{' and '.join(part)} can be applied to one array only: levels and labels are left out; --pyramid makes levels again"
         warnings.warn(text, BioimagePyWarning, stacklevel=2)
-    images = image_with_levels(args.input, output, given, args.key) if whole else []
+    images = images_to_copy(args.input, output, given, args.key, with_levels=True) if whole else []
     try:
         source = None if images else stack.enter_context(_opened(args, console))
     except AmbiguousSourceError:
         source, images = None, []
         if whole:
-            images = images_to_copy(keyed_path(args.input, args.key), output, given)
+            images = images_to_copy(args.input, output, given, args.key)
         if not images:
             raise
     if source is not None:

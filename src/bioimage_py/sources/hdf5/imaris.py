@@ -139,13 +139,15 @@ def _metadata(
     image = file.texts(f"{_INFO}/Image")
     channels = [file.texts(f"{_INFO}/Channel {c}") for c in range(n_channels)]
     ends = [_numbers(f"{image.get(f'ExtMin{axis}')} {image.get(f'ExtMax{axis}')}") for axis in (2, 1, 0)]
-    known = all(len(pair) == 2 and pair[1] > pair[0] for pair in ends)
     interval = _interval(file.texts(f"{_INFO}/TimeInfo"), n_times)
     sizes, origin = [interval or 1.0, 1.0], [0.0, 0.0]
+    units = ["second" if interval else None, None]
     for pair, n, m in zip(ends, full, size, strict=True):
+        known = len(pair) == 2 and pair[1] > pair[0]  # of a plane, z can have no extent
         voxel, factor = (pair[1] - pair[0]) / n if known else 1.0, _factor(n, m)
         sizes.append(voxel * factor)
         origin.append((pair[0] if known else 0.0) + (factor - 1) / 2 * voxel)
+        units.append(image.get("Unit") or None if known else None)
     colors = tuple(_color(one.get("Color")) for one in channels)
     names = tuple(one.get("Name", "") for one in channels)
     limits = [_numbers(one.get("ColorRange")) for one in channels]
@@ -155,11 +157,10 @@ def _metadata(
         for name, one in groups.items()
         if (rest := {k: v for k, v in one.items() if not _SAID.fullmatch(k)})
     }
-    unit = image.get("Unit") or None
     return ImageMetadata(
         axes=AXES,
-        voxel_size=tuple(sizes) if known or interval else None,
-        units=("second" if interval else None, None, *((unit if known else None,) * 3)),
+        voxel_size=tuple(sizes) if any(units) else None,
+        units=tuple(units),
         origin=tuple(origin) if any(origin) else None,
         channel_names=names if all(names) else None,
         channel_colors=tuple(one for one in colors if one) if all(colors) else None,
