@@ -67,7 +67,7 @@ def copy(
         images, a plate or a well) is copied whole into a path that ends in `.zarr` or names no format: all images, levels and
         labels, with their metadata. With `mask`, another `dtype`, `axes`, `voxel_size` or `units`, or an output that is a key in a
         container or of another format, only the full-size array is copied, with a warning; an OME-TIFF or a precomputed volume takes the levels too. All images of a file that holds
-        several, such as an OME-TIFF, are copied into a path that ends in `.ome.zarr`.
+        several, such as an OME-TIFF, are copied into a path that ends in `.ome.zarr`, and so is an image of Imaris or BigDataViewer with its levels.
     output
         The array to write into; voxels are cast to its dtype as numpy assignment does. A path makes a new array with the shape,
         dtype, axes and attributes of the input, see `create_output`. Default: a new numpy array.

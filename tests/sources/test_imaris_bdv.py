@@ -188,10 +188,12 @@ def test_setups_of_bigdataviewer(kind: str, tmp_path: Path) -> None:
     assert list_ome_zarr(tmp_path / "one.ome.zarr")[0].levels == ("0", "1")
 
 
-def test_signed_voxels_of_bigdataviewer_are_said_to_be(tmp_path: Path) -> None:
+@pytest.mark.parametrize("data_type", ["int16", b"int16", b"uint16"])
+def test_signed_voxels_of_bigdataviewer_are_said_to_be(data_type: str | bytes, tmp_path: Path) -> None:
     voxels = IMAGE[0, 0].view("int16")
-    path = write_bdv(tmp_path / "a.xml", [[voxels]], data_type="int16")
-    np.testing.assert_array_equal(bp.open_source(path)[...], voxels)
+    path = write_bdv(tmp_path / "a.xml", [[voxels]], data_type=data_type)
+    expected = voxels.view("uint16") if data_type == b"uint16" else voxels
+    np.testing.assert_array_equal(bp.open_source(path)[...], expected, strict=True)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +210,7 @@ def test_signed_voxels_of_bigdataviewer_are_said_to_be(tmp_path: Path) -> None:
         ),
         ("<last>2<", "<last>3<", "has no 't00003/s00/0/cells'"),
         ("<last>2<", "<last>999999999<", "more than 1048576 time points"),
-        ("<id>0<", "<id>7<", "does not say by how much"),
+        ("<id>0<", "<id>7<", "does not say by how much levels"),
     ],
 )
 def test_damaged_files_of_bigdataviewer(old: str, new: str, text: str, tmp_path: Path) -> None:

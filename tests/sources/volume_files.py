@@ -71,7 +71,7 @@ def write_bdv(
     setups: Sequence[Sequence[np.ndarray | None]],
     kind: str = "hdf5",
     chunks: tuple[int, ...] = (4, 8, 8),
-    data_type: str | None = None,
+    data_type: str | bytes | None = None,
 ) -> Path:
     """Write for each setup a volume for each time point, with a level of every other voxel, and the XML file beside it."""
     views, missing, place = [], [], path.with_suffix({"hdf5": ".h5", "n5": ".n5"}[kind])
@@ -99,14 +99,19 @@ def write_bdv(
 
 
 def _write_h5(
-    place: Path, setups: Sequence[Sequence[np.ndarray | None]], chunks: tuple[int, ...], data_type: str | None
+    place: Path,
+    setups: Sequence[Sequence[np.ndarray | None]],
+    chunks: tuple[int, ...],
+    data_type: str | bytes | None,
 ) -> None:
     with h5py.File(place, "w") as file:
         for s, times in enumerate(setups):
             file[f"s{s:02}/resolutions"] = np.array([[1, 1, 1], [2, 2, 2]], "float64")
             file[f"s{s:02}/subdivisions"] = np.array([chunks[::-1]] * 2, "int32")
             if data_type is not None:
-                file[f"s{s:02}"].attrs["dataType"] = data_type
+                file[f"s{s:02}"].attrs["dataType"] = (
+                    np.bytes_(data_type) if isinstance(data_type, bytes) else data_type
+                )
             for t, voxels in enumerate(times):
                 for level in range(2) if voxels is not None else ():
                     data = voxels[:: level + 1, :: level + 1, :: level + 1]
@@ -121,7 +126,10 @@ def _write_h5(
 
 
 def _write_n5(
-    place: Path, setups: Sequence[Sequence[np.ndarray | None]], chunks: tuple[int, ...], data_type: str | None
+    place: Path,
+    setups: Sequence[Sequence[np.ndarray | None]],
+    chunks: tuple[int, ...],
+    data_type: str | bytes | None,
 ) -> None:
     import json
 
@@ -141,6 +149,6 @@ def _write_n5(
                     {**spec, "metadata": about}, create=True, dtype=data.dtype.name, shape=data.shape[::-1]
                 ).result()
                 opened.write(data.T).result()
-        about = {"downsamplingFactors": [[1, 1, 1], [2, 2, 2]], "dataType": data_type or "uint16"}
+        about = {"downsamplingFactors": [[1, 1, 1], [2, 2, 2]], "dataType": str(data_type or "uint16")}
         (place / f"setup{s}/attributes.json").write_text(json.dumps(about))
     (place / "attributes.json").write_text('{"n5": "2.0.0"}')

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree as ET
 
-_MOST_WELLS = 10**6
+_MOST_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,9 @@ def _plate(root: ET.Element, plate: ET.Element, n_images: int) -> Plate | None:
     by_letter = plate.get("RowNamingConvention") != "number", plate.get("ColumnNamingConvention") == "letter"
     runs = plate.findall("{*}PlateAcquisition")
     run_of = {ref.get("ID"): n for n, run in enumerate(runs) for ref in run.findall("{*}WellSampleRef")}
-    places, fields, corners = (
-        dict[int, str](),
-        dict[str, list[dict[str, Any]]](),
-        dict[str, tuple[int, int]](),
-    )
+    places: dict[int, str] = {}
+    fields: dict[str, list[dict[str, Any]]] = {}
+    corners: dict[str, tuple[int, int]] = {}
     for well in plate.findall("{*}Well"):
         corner = int(well.attrib["Row"]), int(well.attrib["Column"])
         path = "/".join(_name(n, letters) for n, letters in zip(corner, by_letter, strict=True))
@@ -51,14 +49,15 @@ def _plate(root: ET.Element, plate: ET.Element, n_images: int) -> Plate | None:
             run = {"acquisition": run_of[sample.get("ID")]} if sample.get("ID") in run_of else {}
             listed.append({"path": str(len(listed)), **run})
     extents = [max(ends) + 1 for ends in zip(*corners.values(), strict=True)]
-    if sorted(places) != list(range(n_images)) or len(numbers) != n_images or max(extents) > _MOST_WELLS:
+    inside = all(0 <= n < _MOST_ROWS for corner in corners.values() for n in corner)
+    if sorted(places) != list(range(n_images)) or len(numbers) != n_images or not inside:
         return None
     rows, columns = (
         [_name(n, letters) for n in range(extent)] for extent, letters in zip(extents, by_letter, strict=True)
     )
     wells = [
         {"path": path, "rowIndex": row, "columnIndex": column}
-        for path, (row, column) in sorted(corners.items())
+        for path, (row, column) in sorted(corners.items(), key=lambda well: well[1])
     ]
     said: dict[str, Any] = {
         "name": plate.get("Name") or plate.get("ID") or "plate",

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import h5py
 import numpy as np
@@ -39,8 +39,8 @@ class ImarisFamily(VolumesFamily):
     ) -> FileSource:
         if key is None:
             return super().open_path(path, None, mode, level=level, external_files=external_files)
-        found: Any = family_of("hdf5").open_path(path, key, mode, external_files=external_files)
-        return found  # type: ignore[no-any-return]
+        found = family_of("hdf5").open_path(path, key, mode, external_files=external_files)
+        return cast("FileSource", found)
 
     def list_arrays(self, path: str, **options: Any) -> list[str]:
         return family_of("hdf5").list_arrays(path, **options)
