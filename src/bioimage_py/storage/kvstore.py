@@ -271,6 +271,10 @@ class StoreFolder:
 
     def spec(self) -> dict[str, Any]:
         if self.archive is not None:
+            if self.archive.on_azure:
+                raise UnsupportedFormatError(
+                    f"{self.path}: zip files at az:// are not read, download it first"
+                )
             file = self.archive.spec()
             file["path"] = file["path"].removesuffix("/")
             return {"driver": "zip", "base": file, "path": self.inner}

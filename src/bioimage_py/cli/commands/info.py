@@ -60,7 +60,7 @@ def run_info(args: argparse.Namespace, console: Console) -> int:
         for label, text in (*_lines(source), *_image_lines(image), *labelled):
             console.line(f"{label + ':' if label else '':12}{text}")
         if console.json:
-            levels: _Entry = {name: image[name] for name in ("levels", "labels") if name in image}
+            levels: _Entry = {name: image[name] for name in ("version", "levels", "labels") if name in image}
             console.document({"command": "info", **_as_json(source), **levels, **picture})
     return OK
 
@@ -102,9 +102,11 @@ def _lines(source: Source) -> Iterator[tuple[str, str]]:
 
 
 def _image_lines(image: _Entry) -> Iterator[tuple[str, str]]:
-    """Yield label and text of the levels and labels of an image."""
+    """Yield label and text of the version, the levels and the labels of an image."""
     if "error" in image:
         yield "levels", _image_text(image)
+    if image.get("version"):
+        yield "OME-Zarr", f"version {image['version']}"
     for n, level in enumerate(image.get("levels", ())):
         yield "" if n else "levels", f"{level['key']}  {shape_text(level['shape'])}"
     for n, label in enumerate(image.get("labels", ())):
