@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from bioimage_py.geometry import Blocking, Box
 from bioimage_py.planning.layout import ArrayLayout, n_cells
 
 PREFERRED_BYTES = 2**24
@@ -24,6 +25,9 @@ MOST_BYTES = 2**32
 """Voxels of a block, unless one write unit has more: what workers share, and what a crash can cost."""
 
 _MANY_BLOCKS = 1024
+_SHARED_BLOCKS = 64
+_MOST_READ = 64
+"""Blocks along an axis that are looked at to tell how often chunks are decoded."""
 _MOST_UNITS = 4096
 
 
@@ -48,6 +52,32 @@ def read_amplification(
     return ratio
 
 
+def reads_of_blocks(
+    layout: ArrayLayout, block: tuple[int, ...], at_once: int, budget: int
+) -> tuple[float, int]:
+    """Return how often the chunks that a wrapper reads are decoded on average, and the bytes of a cache that makes it so.
+
+    Blocks go in C order. Chunks that the next block, row or plane of blocks reads again are there if the cache, of at most `budget` bytes,
+    holds what such blocks read, and what those read that are under way.
+    """
+    assert layout.decoded is not None
+    counts = [-(-n // b) for n, b in zip(layout.shape, block, strict=True)]
+    grid = Blocking(layout.shape, block)
+    row = grid[grid.n_blocks // 2] if grid.n_blocks else Box.whole(layout.shape)
+    reads, cache = 1.0, 0
+    for axis in reversed(range(len(counts))):
+        n, b = layout.shape[axis], block[axis]
+        some = range(0, counts[axis], -(-counts[axis] // _MOST_READ) or 1)
+        read = sum(layout.decoded(row.with_axis(axis, i * b, min(n, (i + 1) * b))) for i in some)
+        needed, row = layout.decoded(row) * (1 + at_once), row.with_axis(axis, 0, n)
+        again = read * counts[axis] / max(1, len(some) * layout.decoded(row))
+        if again > 1.01 and needed <= budget:
+            cache = max(cache, needed)
+        else:
+            reads *= max(1.0, again)
+    return reads, cache
+
+
 def choose_block_shape(
     input_layout: ArrayLayout,
     output_layout: ArrayLayout,
@@ -70,6 +100,9 @@ def choose_block_shape(
             continue
         # Two blocks in flight overlap reading and writing; one alone is taken only where it saves much reading.
         score = _score(block, input_layout, output_layout) + (0.1 if 2 * held > budget else 0.0)
+        if input_layout.decoded is not None:
+            # Computing takes most of the time, and many workers share it.
+            score += 0.1 * max(0.0, math.log2(_SHARED_BLOCKS / max(1, n_cells(shape, block))))
         if score < best_score:
             best, best_score = block, score
     return best

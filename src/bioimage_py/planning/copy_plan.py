@@ -15,7 +15,7 @@ from bioimage_py.chunks import ChunkEncoding, EncodingMatch, UnknownEncoding, co
 from bioimage_py.errors import Hint, InvalidArgumentError
 from bioimage_py.geometry import Blocking, IdSet, check_block_shape, tile_shape
 from bioimage_py.planning.bill import MANY_FILES, Bill, proposed_shards, reading, writing
-from bioimage_py.planning.block_shape import choose_block_shape, read_amplification, widened
+from bioimage_py.planning.block_shape import choose_block_shape, read_amplification, reads_of_blocks, widened
 from bioimage_py.planning.byte_size import (
     Plan,
     Reported,
@@ -178,7 +178,13 @@ def plan_copy(
     direct = options.direct and not digest and whole <= allowed and len(ids) == blocking.n_blocks
     amplification = read_amplification(input_layout.shape, block, input_layout.chunks)
     share = len(ids) / blocking.n_blocks if blocking.n_blocks else 0.0
-    cache = max(0, min(allowed // 4, allowed - peak)) if amplification > 1.01 and not direct else 0
+    cache = max(0, min(allowed // 4, allowed - peak)) if not direct else 0
+    if input_layout.decoded is not None and input_layout.chunks is not None:
+        kept = input_layout.kept_bytes
+        amplification, needed = reads_of_blocks(input_layout, block, in_flight, max(cache, kept))
+        cache = needed if needed > kept else 0
+    elif amplification <= 1.01:
+        cache = 0
     return CopyPlan(
         input=input_layout.alone(),
         output=output_layout.alone(),

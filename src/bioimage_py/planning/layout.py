@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from bioimage_py.geometry import Box
 from bioimage_py.planning.byte_size import Reported, format_bytes, times
 from bioimage_py.sources import ArraySpec, Family, FileSource, Source, families, leaves
 from bioimage_py.storage import is_url
+from bioimage_py.wrapper import WrapperSource
 
 
 def n_cells(shape: Sequence[int], grid: Sequence[int]) -> int:
@@ -51,6 +53,8 @@ class ArrayLayout(Reported):
     storage_order: str = "C"  # "F": the first axis is contiguous in the store
     # See `Source.scratch_bytes`.
     scratch: Callable[[tuple[int, ...]], int] = field(default=_nothing, compare=False, repr=False)
+    # See `Source.decoded_bytes`; None where voxels are stored in these chunks.
+    decoded: Callable[[Box], int] | None = field(default=None, compare=False, repr=False)
     chunk_bytes: int | None = None  # of the largest chunk decoded to read anything; None: that of `chunks`
     kept_bytes: int = 0  # kept during a run whatever its cache
     in_memory: bool = False  # in this process's memory already, so that reading costs none
@@ -77,6 +81,7 @@ class ArrayLayout(Reported):
             fastest_first=family is not None and family.fastest_first,
             storage_order=source.storage_order,
             scratch=source.scratch_bytes,
+            decoded=source.decoded_bytes if isinstance(source, WrapperSource) else None,
             chunk_bytes=source.chunk_bytes(),
             kept_bytes=source.kept_bytes(),
             in_memory=source.format == "numpy",
@@ -109,7 +114,7 @@ class ArrayLayout(Reported):
 
     def alone(self) -> ArrayLayout:
         """Return the layout without the reference to its source."""
-        return replace(self, scratch=_nothing)
+        return replace(self, scratch=_nothing, decoded=None)
 
     @property
     def decoded_chunk(self) -> int:

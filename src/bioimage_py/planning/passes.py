@@ -55,7 +55,7 @@ class RoomBeside:
 
 def in_one_or_two_passes(plan: CopyPlan, options: PlanOptions, casting: str, room: RoomBeside) -> CopyPlan:
     """Return the plan as it is, or in two passes over a temporary store; blocks and their numbers stay the same."""
-    reads = reads_through_cache(plan, plan.block_shape)
+    reads = min(plan.read_amplification, reads_through_cache(plan, plan.block_shape))
     if not {plan.input.dtype.name, plan.output.dtype.name} <= NUMBERS:
         return plan  # a temporary store cannot hold the others, whichever library writes it
     if plan.direct or plan.road != "recode" or reads <= MOST_READS_OF_ONE_PASS or not plan.block_ids:

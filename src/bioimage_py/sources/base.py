@@ -309,6 +309,11 @@ class Source(ABC):
         inside = (min(c, max(1, n)) for c, n in zip(self.chunks, self.shape, strict=True))
         return math.prod(inside) * self.dtype.itemsize
 
+    def decoded_bytes(self, box: Box) -> int:
+        """Return the bytes of the chunks that are decoded to read a box; where there are none, of its voxels."""
+        decoded = box if self.chunks is None or box.is_empty() else box.snap(self.chunks, self.shape)
+        return decoded.size * self.dtype.itemsize
+
     def kept_bytes(self) -> int:
         """Return the bytes that are kept during a run whatever its cache, see `for_run`."""
         return 0
@@ -539,6 +544,9 @@ class StandIn(Source):
     @property
     def metadata(self) -> ImageMetadata:
         return self.stands_for.metadata
+
+    def decoded_bytes(self, box: Box) -> int:
+        return self.stands_for.decoded_bytes(box)
 
     identities = _asked_of_the_other("identities")
     stored_size = _asked_of_the_other("stored_size")

@@ -111,19 +111,20 @@ class ChunkedFileSource(FileSource):
     """A file whose chunks are decoded one by one, by us, outside any lock.
 
     A subclass sets `chunks` and implements `_decode_chunk`, and `_encode_chunk` if it can be written. Chunks that a region covers only in part are kept in a
-    cache (`cache_bytes`), because the neighbouring region will want the rest; whole ones are not.
+    cache (`cache_bytes`), because the neighbouring region will want the rest; whole ones only during a run that reads chunks again.
     """
 
     chunks: tuple[int, ...]  # shape of the grid's cells; cells at the far faces are cut at the array
     fills_buffers = True
 
-    def __init__(self, *, threads: int = 1, cache_bytes: int = 64 * 2**20) -> None:
+    def __init__(self, *, threads: int = 1, cache_bytes: int = 64 * 2**20, in_run: bool = False) -> None:
+        self._keeps_all = in_run and cache_bytes > 0
         self._threads = SharedThreads(threads)
         self._decoded = DecodedChunks(cache_bytes)
 
     def for_run(self, threads: int, cache_bytes: int) -> Source:
         twin = copy.copy(self)
-        ChunkedFileSource.__init__(twin, threads=threads, cache_bytes=cache_bytes)
+        ChunkedFileSource.__init__(twin, threads=threads, cache_bytes=cache_bytes, in_run=True)
         return twin
 
     @abstractmethod
@@ -153,9 +154,12 @@ class ChunkedFileSource(FileSource):
 
     def _gathered(self, box: Box, buffer: AnyArray | None) -> AnyArray:
         position = chunk_at(box, self.chunks, self.shape)
-        if position is None:
+        if position is None or self._keeps_all:
             out = np.empty(box.shape, self.dtype) if buffer is None else buffer
-            self._copy_parts(out, list(parts_of(box, self.chunks, self.shape)))
+            parts = list(parts_of(box, self.chunks, self.shape))
+            if self._keeps_all:
+                parts = [part._replace(whole=False) for part in parts]
+            self._copy_parts(out, parts)
             return out
         if buffer is None:
             return self._decode_or_fill(position, box)

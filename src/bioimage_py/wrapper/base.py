@@ -167,6 +167,16 @@ class WrapperSource(Source):
             held += math.prod(part) * source.dtype.itemsize + source.scratch_bytes(part)
         return held
 
+    def input_boxes(self, box: Box) -> Iterator[tuple[int, Box]]:
+        """Yield what reading a box reads, as positions of inputs and boxes of them; the same box, unless overridden.
+
+        Plans count by it how often chunks are decoded; of an input of another shape nothing is known.
+        """
+        yield from ((n, box) for n, source in enumerate(self.inputs) if source.shape == self.shape)
+
+    def decoded_bytes(self, box: Box) -> int:
+        return sum(self.inputs[n].decoded_bytes(inner) for n, inner in self.input_boxes(box))
+
     def chunk_bytes(self) -> int:
         return max(source.chunk_bytes() for source in self.inputs)
 

@@ -202,6 +202,9 @@ class SimpleTransformationWithHaloSource(FunctionSource):
     def read_shapes(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         yield tuple(min(n + 2 * h, extent) for n, h, extent in zip(shape, self.halo, self.shape, strict=True))
 
+    def input_boxes(self, box: Box) -> Iterator[tuple[int, Box]]:
+        yield 0, box.grow(self.halo, self.shape)
+
     def _read(self, box: Box) -> AnyArray:
         outer = box.grow(self.halo, self.shape)
         result = self.call(outer, self.own_block(outer))

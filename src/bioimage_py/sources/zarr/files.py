@@ -80,7 +80,7 @@ class ZarrFilesSource(StandIn, ChunkedFileSource):
         threads: int,
         cache_bytes: int,
     ) -> None:
-        super().__init__(threads=threads, cache_bytes=cache_bytes)
+        super().__init__(threads=threads, cache_bytes=cache_bytes, in_run=True)
         self.kind, self.path, self.key, self.mode = twin.kind, twin.path, twin.key, twin.mode
         self.format, self.codec, self.writable = twin.format, twin.codec, twin.writable
         self.shape, self.dtype, self.fill_value = twin.shape, twin.dtype, twin.fill_value

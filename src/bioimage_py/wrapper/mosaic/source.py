@@ -196,10 +196,15 @@ class MosaicSource(WrapperSource):
         ends = ((tuple(self._begins[n].tolist()), tuple(self._ends[n].tolist())) for n in met)
         return [(n, box.intersect(Box(*both))) for n, both in zip(met, ends, strict=True)]
 
-    def _tile(self, number: int, part: Box, buffer: AnyArray | None = None) -> AnyArray:
+    def _inner(self, number: int, part: Box) -> Box:
         inner = part.relative_to(tuple(self._begins[number].tolist()))
-        box = Box(inner.begin[self._lead :], inner.end[self._lead :])
-        source = self.inputs[number]
+        return Box(inner.begin[self._lead :], inner.end[self._lead :])
+
+    def input_boxes(self, box: Box) -> Iterator[tuple[int, Box]]:
+        yield from ((n, self._inner(n, part)) for n, part in self._parts(box))
+
+    def _tile(self, number: int, part: Box, buffer: AnyArray | None = None) -> AnyArray:
+        box, source = self._inner(number, part), self.inputs[number]
         flat = None if buffer is None or buffer.dtype != source.dtype else buffer.reshape(box.shape)
         return np.asarray(source.read(box, flat), self.dtype).reshape(part.shape)
 

@@ -189,6 +189,10 @@ class AffineSource(PartedSource):
     def _reach(self, axis: int) -> int:
         return len(self._filters[axis].fir) // 2 + self.order // 2
 
+    def input_boxes(self, box: Box) -> Iterator[tuple[int, Box]]:
+        if (region := self._region(box)) is not None:
+            yield 0, region
+
     def _part(self, part: Box) -> AnyArray:
         out = np.full(part.shape, self.fill_value, self.dtype)
         if (region := self._region(part)) is not None:

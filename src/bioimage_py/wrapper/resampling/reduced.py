@@ -94,11 +94,17 @@ class ReducedSource(PartedSource):
             copies, counted = {"stride": (1, 0), "min": (2, 0), "max": (2, 0)}.get(self.method, (4, 16))
         return part.size * (math.prod(self.factors) * self.dtype.itemsize * copies + counted)
 
-    def _part(self, part: Box) -> AnyArray:
+    def input_boxes(self, box: Box) -> Iterator[tuple[int, Box]]:
         whole = self.inputs[0].shape
-        begin = tuple(b * f for b, f in zip(part.begin, self.factors, strict=True))
-        end = tuple(min(e * f, n) for e, f, n in zip(part.end, self.factors, whole, strict=True))
-        return reduce_windows(self.read_input(Box(begin, end)), self.factors, self.method)
+        begin = tuple(b * f for b, f in zip(box.begin, self.factors, strict=True))
+        yield (
+            0,
+            Box(begin, tuple(min(e * f, n) for e, f, n in zip(box.end, self.factors, whole, strict=True))),
+        )
+
+    def _part(self, part: Box) -> AnyArray:
+        ((_, region),) = self.input_boxes(part)
+        return reduce_windows(self.read_input(region), self.factors, self.method)
 
 
 def checked_factors(factors: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -188,6 +194,9 @@ class ProjectionSource(PartedSource):
         added = self._wide.itemsize * math.prod(slab) if self._wide.kind in "fc" else 0
         plane = math.prod(slab) // max(1, slab[self.axis])
         return read + added + 2 * plane * self._wide.itemsize
+
+    def input_boxes(self, box: Box) -> Iterator[tuple[int, Box]]:
+        yield 0, box.with_new_axis(self.axis, 0, self.inputs[0].shape[self.axis])
 
     def _held(self, part: Box) -> int:
         return part.size * self._thick * self.inputs[0].dtype.itemsize

@@ -142,6 +142,9 @@ class ResizedSource(PartedSource):
             )
         return tuple(map(min, zip(found, self.inputs[0].shape, strict=True)))
 
+    def input_boxes(self, box: Box) -> Iterator[tuple[int, Box]]:
+        yield 0, self._region(box)
+
     def _read(self, box: Box) -> AnyArray:
         return super()._read(box) if self._changed else self.read_input(box)
 

@@ -68,9 +68,12 @@ class TransposeSource(WrapperSource):
     def read_shapes(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         yield tuple(n for _, n in sorted(zip(self.axes, shape, strict=True)))
 
-    def _read(self, box: Box) -> AnyArray:
+    def input_boxes(self, box: Box) -> Iterator[tuple[int, Box]]:
         axes = sorted(zip(self.axes, box.begin, box.end, strict=True))
-        inner = Box(tuple(begin for _, begin, _ in axes), tuple(end for *_, end in axes))
+        yield 0, Box(tuple(begin for _, begin, _ in axes), tuple(end for *_, end in axes))
+
+    def _read(self, box: Box) -> AnyArray:
+        ((_, inner),) = self.input_boxes(box)
         return self.read_input(inner).transpose(self.axes)
 
 
@@ -120,11 +123,14 @@ class FlipSource(WrapperSource):
             return metadata.for_channels(count).with_channels_selected(range(count)[::-1])
         return metadata
 
-    def _read(self, box: Box) -> AnyArray:
-        mirrored = box
+    def input_boxes(self, box: Box) -> Iterator[tuple[int, Box]]:
         for axis in self.axis:
             extent = self.shape[axis]
-            mirrored = mirrored.with_axis(axis, extent - box.end[axis], extent - box.begin[axis])
+            box = box.with_axis(axis, extent - box.end[axis], extent - box.begin[axis])
+        yield 0, box
+
+    def _read(self, box: Box) -> AnyArray:
+        ((_, mirrored),) = self.input_boxes(box)
         return np.flip(self.read_input(mirrored), self.axis)
 
 
@@ -169,9 +175,12 @@ class ExpandDimsSource(WrapperSource):
     def read_shapes(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         yield tuple(n for n, origin in zip(shape, self._origins, strict=True) if origin is not None)
 
-    def _read(self, box: Box) -> AnyArray:
+    def input_boxes(self, box: Box) -> Iterator[tuple[int, Box]]:
         old = [n for n, origin in enumerate(self._origins) if origin is not None]
-        inner = Box(tuple(box.begin[n] for n in old), tuple(box.end[n] for n in old))
+        yield 0, Box(tuple(box.begin[n] for n in old), tuple(box.end[n] for n in old))
+
+    def _read(self, box: Box) -> AnyArray:
+        ((_, inner),) = self.input_boxes(box)
         return self.read_input(inner).reshape(box.shape)
 
 

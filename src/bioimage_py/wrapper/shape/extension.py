@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
 from typing import Any, Self
@@ -95,6 +95,13 @@ class PadSource(WrapperSource):
         repeated = 0 if self.mode == "constant" else math.prod(shape) * self.dtype.itemsize
         return super().scratch_bytes(shape) + repeated
 
+    def input_boxes(self, box: Box) -> Iterator[tuple[int, Box]]:
+        if self.mode == "constant":
+            yield 0, box.intersect(self._inner).relative_to(self._inner.begin)
+        else:
+            ends = [(int(o.min()), int(o.max()) + 1) for o in self._origins(box)]
+            yield 0, Box(tuple(b for b, _ in ends), tuple(e for _, e in ends))
+
     def _read(self, box: Box) -> AnyArray:
         if self._inner.contains(box):
             return self.read_input(box.relative_to(self._inner.begin))
@@ -107,16 +114,15 @@ class PadSource(WrapperSource):
             out[shared.relative_to(box.begin).slices] = self.read_input(shared.relative_to(self._inner.begin))
         return out
 
+    def _origins(self, box: Box) -> list[npt.NDArray[np.intp]]:
+        """Return which voxels of the input an axis repeats, for each."""
+        ends = zip(box.begin, box.end, self._inner.begin, self._inner.shape, strict=True)
+        return [repeated_voxels(np.arange(b, e) - begin, n, self.mode) for b, e, begin, n in ends]
+
     def _repeated(self, box: Box) -> AnyArray:
-        origins = [
-            repeated_voxels(np.arange(b, e) - begin, extent, self.mode)
-            for b, e, begin, extent in zip(
-                box.begin, box.end, self._inner.begin, self._inner.shape, strict=True
-            )
-        ]
-        begin = tuple(int(o.min()) for o in origins)
-        block = self.read_input(Box(begin, tuple(int(o.max()) + 1 for o in origins)))
-        for axis, (origin, first) in enumerate(zip(origins, begin, strict=True)):
+        ((_, inner),) = self.input_boxes(box)
+        block = self.read_input(inner)
+        for axis, (origin, first) in enumerate(zip(self._origins(box), inner.begin, strict=True)):
             if origin.size != block.shape[axis] or np.any(np.diff(origin) != 1):
                 block = block.take(origin - first, axis=axis)
         return block
@@ -248,18 +254,21 @@ class ConcatenateSource(WrapperSource):
         parts = zip(self.inputs, self.read_shapes(shape), strict=True)
         return math.prod(shape) * itemsize + max(source.scratch_bytes(part) for source, part in parts)
 
-    def _read(self, box: Box) -> AnyArray:
+    def input_boxes(self, box: Box) -> Iterator[tuple[int, Box]]:
         first = bisect_right(self._ends, box.begin[self.axis])
         last = bisect_right(self._ends, box.end[self.axis] - 1)
-        blocks = [self._from(position, box) for position in range(first, last + 1)]
+        for position in range(first, last + 1):
+            start = self._ends[position - 1] if position else 0
+            begin, end = max(start, box.begin[self.axis]), min(self._ends[position], box.end[self.axis])
+            yield position, box.with_axis(self.axis, begin - start, end - start)
+
+    def _read(self, box: Box) -> AnyArray:
+        blocks = [
+            np.empty(part.shape, self.dtype) if part.is_empty() else self.read_input(part, position)
+            for position, part in self.input_boxes(box)
+        ]
         joined = blocks[0] if len(blocks) == 1 else np.concatenate(blocks, self.axis)
         return joined.astype(self.dtype, copy=False)
-
-    def _from(self, position: int, box: Box) -> AnyArray:
-        start = self._ends[position - 1] if position else 0
-        begin, end = max(start, box.begin[self.axis]), min(self._ends[position], box.end[self.axis])
-        part = box.with_axis(self.axis, begin - start, end - start)
-        return np.empty(part.shape, self.dtype) if part.is_empty() else self.read_input(part, position)
 
 
 def _joined(each: list[tuple[Any, ...] | None]) -> Any:

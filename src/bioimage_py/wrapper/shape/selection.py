@@ -121,6 +121,9 @@ class RoiSource(WrapperSource):
         extents = dict(zip(self.kept, shape, strict=True))
         yield tuple(extents.get(axis, 1) for axis in range(self.inputs[0].ndim))
 
+    def input_boxes(self, box: Box) -> Iterator[tuple[int, Box]]:
+        yield 0, self.in_input(box)
+
     def _read(self, box: Box) -> AnyArray:
         return self.read_input(self.in_input(box)).reshape(box.shape)
 
@@ -254,16 +257,16 @@ class SelectSource(WrapperSource):
     def read_shapes(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         yield (*shape[: self.axis], 1, *shape[self.axis :]) if self.drops else shape
 
-    def _read(self, box: Box) -> AnyArray:
+    def input_boxes(self, box: Box) -> Iterator[tuple[int, Box]]:
         if self.drops:
-            plane = box.with_new_axis(self.axis, self.index[0], self.index[0] + 1)
-            return self.read_input(plane).reshape(box.shape)
+            yield 0, box.with_new_axis(self.axis, self.index[0], self.index[0] + 1)
+            return
         wanted = self.index[box.begin[self.axis] : box.end[self.axis]]
-        first, last = min(wanted), max(wanted)
-        if list(wanted) == list(range(first, last + 1)):
-            return self.read_input(box.with_axis(self.axis, first, last + 1))
-        out = np.empty(box.shape, self.dtype)
-        for n, position in enumerate(wanted):
-            here = (slice(None),) * self.axis + (slice(n, n + 1),)
-            out[here] = self.read_input(box.with_axis(self.axis, position, position + 1))
-        return out
+        if wanted and list(wanted) == list(range(wanted[0], wanted[-1] + 1)):
+            yield 0, box.with_axis(self.axis, wanted[0], wanted[-1] + 1)
+        else:
+            yield from ((0, box.with_axis(self.axis, n, n + 1)) for n in wanted)
+
+    def _read(self, box: Box) -> AnyArray:
+        read = [self.read_input(inner) for _, inner in self.input_boxes(box)]
+        return read[0].reshape(box.shape) if len(read) == 1 else np.concatenate(read, self.axis)
