@@ -13,7 +13,6 @@ import pytest
 
 import bioimage_py as bp
 from bioimage_py.sources import Source
-from bioimage_py.sources.hdf5 import read
 from bioimage_py.wrapper import (
     AffineSource,
     ConcatenateSource,
@@ -69,16 +68,18 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[Any]:
+def decoded(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> Counter[Any]:
     """How often each chunk is decoded."""
     times: Counter[Any] = Counter()
-    decode = read.Hdf5Source._decode_chunk
+    with bp.open_source(files[0], "v") as source:
+        cls: Any = type(source)
+    decode = cls._decode_chunk
 
     def counted(self: Any, position: tuple[int, ...], box: Any) -> Any:
         times[self.path, position] += 1
         return decode(self, position, box)
 
-    monkeypatch.setattr(read.Hdf5Source, "_decode_chunk", counted)
+    monkeypatch.setattr(cls, "_decode_chunk", counted)
     return times
 
 
