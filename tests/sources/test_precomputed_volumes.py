@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import tensorstore as ts
@@ -156,6 +157,12 @@ def test_copies_take_the_levels_with_them(tmp_path: Path, image: Path) -> None:
     assert main(["copy", str(image), str(out), "--codec", "png:4", "--digest", "--skip-zeros"]) == 0
     assert equal_levels(out, levels_of(image))
     assert {one["encoding"] for one in scales(out)} == {"png"}
+    corner = max(
+        (out / "s0").iterdir(), key=lambda file: [int(n) for n in file.name.replace("_", "-").split("-")]
+    )
+    begin = tuple(int(part.split("-")[0]) for part in corner.name.split("_"))[::-1]
+    last = IMAGE[tuple(slice(n, None) for n in begin)]
+    np.testing.assert_array_equal(imagecodecs.png_decode(corner.read_bytes()).reshape(last.shape), last)
     assert all(bp.verify(bp.open_source(out, one["key"])) for one in scales(out))
     bp.copy(out, tmp_path / "again.precomputed", job_type="subprocess", num_workers=2)
     assert equal_levels(tmp_path / "again.precomputed", levels_of(image))
