@@ -28,7 +28,7 @@ from bioimage_py.errors import (
     SourceNotFoundError,
     StorageError,
 )
-from bioimage_py.geometry import Box
+from bioimage_py.geometry import Blocking, Box
 from bioimage_py.metadata import to_attributes
 from bioimage_py.sources.array_spec import ArraySpec, Codec
 from bioimage_py.sources.base import FileSource, Source, SourceSpec, StandIn, StoredSize
@@ -51,7 +51,6 @@ from bioimage_py.sources.stores import (
     StoreRules,
     TensorStoreSource,
     make_array,
-    pieces_of,
     try_out,
 )
 from bioimage_py.storage import (
@@ -320,7 +319,8 @@ class PrecomputedSource(TensorStoreSource):
             return
         assert self.chunks is not None
         try:
-            for piece in pieces_of(self, self.write_unit or box.shape, box):
+            unit = self.write_unit or box.shape
+            for piece in Blocking(self.shape, unit, roi=box):
                 part = cast_values(values[piece.relative_to(box.begin).view], self.dtype)
                 whole = piece.snap(self.chunks, self.shape)
                 if whole != piece:

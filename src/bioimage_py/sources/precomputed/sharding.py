@@ -107,9 +107,11 @@ class ShardWriter:
             "base": dict(self.base),
         }
         store = ts.KvStore.open(target, context=self.context).result().with_transaction(transaction)
-        for key, read in reads.items():
+        while reads:  # each is let go of when the transaction has it
+            key, read = reads.popitem()
             found = read.result()
             store.write(key, found.value if found.state == "value" else None).result()
+        del encoded, memory
         awaited(transaction.commit_async, self.volume)
 
 
