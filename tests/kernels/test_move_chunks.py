@@ -28,7 +28,7 @@ from bioimage_py.chunks.frames import n5_header
 from bioimage_py.errors import StorageError, UnsupportedFormatError
 from bioimage_py.geometry import Blocking, Box
 from bioimage_py.kernels import CopyKernel, MoveKernel, MoveOptions, moving_kernel
-from bioimage_py.sources import as_source, open_source
+from bioimage_py.sources import as_source, create_output, open_source
 from bioimage_py.wrapper.shape import RoiSource
 from tests.kernels.stored import CODECS, Storing, counts, files_below, make, read_by_others, store
 from tests.pairwise import pairwise
@@ -268,6 +268,26 @@ def test_a_region_on_the_grid(tmp_path: Path) -> None:
     np.testing.assert_array_equal(output[...], array[4:9, 5:9])
     with pytest.raises(UnsupportedFormatError, match="begins at"):
         moving_kernel(CopyKernel(region, output), MoveOptions(source=source, offset=(3, 5, 0)))
+
+
+@pytest.mark.parametrize(
+    ("chunks", "options", "short"),
+    [
+        ((16, 16, 16), {"codec": "zstd"}, True),
+        ((16, 16, 16), {"codec": "gzip"}, True),
+        ((16, 16, 16), {"codec": "zstd", "shards": (32, 32, 32)}, True),
+        ((16, 16, 16), {"codec": "zstd", "verify_encoded": True}, False),
+        ((64, 64, 64), {"codec": "zstd"}, False),
+    ],
+)
+def test_calls_are_short_where_chunks_are_small(
+    tmp_path: Path, chunks: tuple[int, ...], options: dict[str, Any], short: bool
+) -> None:
+    made = {"shape": (64, 64, 64), "dtype": "uint16", "chunks": chunks, "codec": options["codec"]}
+    source = create_output(tmp_path / "a.zarr", **made)
+    output = create_output(tmp_path / "b.zarr", **made, shards=options.get("shards"))
+    how = MoveOptions(verify_encoded=options.get("verify_encoded", False))
+    assert moving_kernel(CopyKernel(source, output), how).calls_are_short is short
 
 
 @pytest.mark.parametrize("shape", [(), (0, 3), (5,), (3, 4, 2, 5, 3)])

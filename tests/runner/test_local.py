@@ -22,7 +22,7 @@ import bioimage_py as bp
 from bioimage_py.errors import InvalidArgumentError, RunnerError
 from bioimage_py.geometry import Blocking, IdSet, to_roi
 from bioimage_py.runner import LocalRunner, RunnerConfig, get_runner
-from bioimage_py.runner.work import BlockGroups
+from bioimage_py.runner.work import BlockGroups, Work
 from tests.runner.contract import RunnerContract
 from tests.waiting import PATIENCE
 
@@ -35,6 +35,25 @@ class TestLocalRunner(RunnerContract):
 @pytest.mark.parametrize("given", [range(4, -1, -2), np.array([3, 1], "u1")])
 def test_ids_of_items_are_any_integers(given: Any) -> None:
     assert LocalRunner().map(lambda item: 10 * item, item_ids=given) == [10 * int(i) for i in given]
+
+
+class _Meetings(Work):
+    """Blocks that wait until two of them are under way."""
+
+    outputs = ()
+    calls_are_short = True
+    block_ids = IdSet.from_range(2)
+
+    def __init__(self) -> None:
+        self.meeting = threading.Barrier(2, timeout=PATIENCE)
+
+    def process(self, blocks: tuple[int, ...], journal: Any) -> None:
+        self.meeting.wait()
+        journal.done(blocks)
+
+
+def test_a_run_of_short_calls_begins_with_one_thread_and_takes_more_where_they_wait() -> None:
+    assert LocalRunner().execute(_Meetings(), 2).done_ids() == IdSet.from_range(2)
 
 
 def test_never_more_blocks_in_hand_than_workers():

@@ -42,6 +42,7 @@ class PayloadCheck:
         name, self._sums = "" if last is None else str(last[0]), sums
         known = all(traits_of(step).keeps_length for step in steps)
         tells_length = known and (last is None or traits_of(last).tells_length)
+        self.inflates = (name == "zlib" and inflate) or name == "bz2"
         few = tells_length and (last is None or traits_of(last).few_bytes)
         self.by_few_bytes = few and (not self._checksums or (not sums and self._checksums == ["crc32c"]))
         self._check: Callable[[StoredBytes, int], Finding] | None = None
@@ -220,6 +221,11 @@ class ChunkFrames:
         """Whether chunks that are whole are stored in the other array as they are."""
         plain = self._input.wrapping == self._output.wrapping == "bare"
         return plain and not self._steps and not self._wraps
+
+    @property
+    def inflates(self) -> bool:
+        """Whether chunks are decoded to be moved."""
+        return self._swaps_deflate or self._check.inflates
 
     def is_whole(self, stored: StoredBytes) -> bool:
         """Whether a chunk without the header of N5 is whole; raises StorageError as `moved` does."""

@@ -40,6 +40,8 @@ _R = TypeVar("_R")
 # A server takes its time for each chunk, so that many are asked for at once, as long as they take little memory.
 MOST_AT_ONCE = 128
 _BYTES_AT_ONCE = 2**26
+_SHORT_CALLS = 2**17
+"""Bytes of a chunk, decoded, up to which the system copies it in less time than Python needs to ask for it."""
 _FIRST_AT_ONCE = 16
 _FASTER = 1.2
 
@@ -111,6 +113,9 @@ class MovingKernel(ABC):
         most = max(1, min(MOST_AT_ONCE, _BYTES_AT_ONCE // stored.chunk_bytes))
         waits = (self._reader.remote or self._writer.remote) and most > 1
         self._calls = SideBySide(most) if waits else None
+        local = not (self._reader.remote or self._writer.remote)
+        light = not (options.verify_encoded or self._frames.inflates) and self.mask is None
+        self.calls_are_short = local and light and stored.chunk_bytes <= _SHORT_CALLS
 
     def counted_by(self, meter: Meter) -> Self:
         twin = copy.copy(self)

@@ -103,7 +103,7 @@ class LocalRunner(Runner):
         journal = Journal(len(work.block_ids), n_bytes)
         threads, closed = _threads(work, num_workers), False
         try:
-            _process_waves(work, journal, journal, threads, lambda: journal.tell(progress))
+            threads = _process_waves(work, journal, journal, threads, lambda: journal.tell(progress))
             try:
                 work.flush()
             except BioimagePyError as error:
@@ -173,7 +173,9 @@ class LocalRunner(Runner):
                     ) as attempt,
                 ):
                     attempt.know(read_units(folder.attempts()))
-                    _process_waves(missing, journal, _Both(attempt, journal), threads, tick)
+                    attempt.worked_by(
+                        _process_waves(missing, journal, _Both(attempt, journal), threads, tick)
+                    )
             except StorageError as error:
                 done = read_recorded(folder, with_values=work.keep_results).done
                 every, left = work.asked(work.block_ids), work.asked(work.block_ids - done)
@@ -278,17 +280,20 @@ def _threads(work: Work, num_workers: int) -> int:
 
 def _process_waves(
     work: Work, journal: Journal, records: BlockJournal, threads: int, tick: Callable[[], None]
-) -> None:
-    wave = work.ready(work.block_ids)
+) -> int:
+    """Process all blocks in at most so many threads; return how many there were."""
+    wave, most = work.ready(work.block_ids), 1
     while wave:
         begun = work if wave == work.block_ids else work.narrowed(wave)
         groups = ((begun, group) for group in begun.group_ids())
         workers = WorkerThreads(groups, records, journal.stop, ctrl_c=True)
-        workers.run(_threads(begun, threads), tick)
+        used = workers.run(_threads(begun, threads), tick, gradually=begun.calls_are_short)
+        most = max(most, used)
         journal.stopped = records.hopeless()
         # A wave that was not done entirely keeps the next from beginning.
         ready = work.ready(work.block_ids - journal.done_ids())
         wave = ready - wave if not ready & wave else IdSet()
+    return most
 
 
 @contextlib.contextmanager

@@ -71,7 +71,7 @@ def run_task(
         puller = _Puller(counted, orders, claims, journal, stopping)
         threads = WorkerThreads(puller.groups(), journal, stopping, puller.tried)
         follow = _following(folder, round_number, threads.over, journal, max(_LOOK, content["beat"] / 5))
-        threads.run(run["threads"], follow)
+        journal.worked_by(threads.run(run["threads"], follow, gradually=counted.calls_are_short))
         follow()
         reason = STOPPED if stopping.is_set() else FINISHED
         why = journal.hopeless()

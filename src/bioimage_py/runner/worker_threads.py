@@ -18,8 +18,14 @@ if TYPE_CHECKING:
 _WORTH_SHARING = 0.002
 """Seconds of work below which a thread takes more groups at a time."""
 
+_LEAST_BUSY = 0.5
+"""Part of the time of one processor below which threads wait for disks, and not for each other."""
+
 _PAUSES = (0.1, 0.5, 2.0)
 """Seconds before blocks that failed with what network disks answer for a moment are tried again."""
+
+_LOOKS_EVERY = 0.1
+"""Seconds between two looks at how a run goes on."""
 
 _MOMENT = 0.2
 """Seconds that threads get to notice that they are not to wait for servers any more."""
@@ -65,13 +71,16 @@ class WorkerThreads:
         self.over = threading.Event()
         self._crash: BaseException | None = None
 
-    def run(self, num_threads: int, tick: Callable[[], None] = _nothing) -> None:
-        """Process all groups on so many threads, or in this one; `tick` is called in this one, again and again."""
+    def run(self, num_threads: int, tick: Callable[[], None] = _nothing, *, gradually: bool = False) -> int:
+        """Process all groups on at most so many threads, or in this one, and return how many there were; `tick` is called in this one, again and again.
+
+        `gradually` begins with one thread, and takes twice as many whenever they wait most of the time.
+        """
         with _limit_nested_pools(num_threads):
             if num_threads == 1:
                 self._drain(tick)
-            else:
-                self._drain_on_threads(num_threads, tick)
+                return 1
+            return self._drain_on_threads(num_threads, tick, gradually=gradually)
 
     def _drain(self, tick: Callable[[], None]) -> None:
         most = 1
@@ -111,17 +120,20 @@ class WorkerThreads:
         if group:
             work.process(group, self._journal)
 
-    def _drain_on_threads(self, num_threads: int, tick: Callable[[], None]) -> None:
+    def _drain_on_threads(self, num_threads: int, tick: Callable[[], None], *, gradually: bool) -> int:
         # Not `join`: after a Ctrl-C within it, Python 3.11 takes a running thread for one that has ended.
-        ended = [threading.Event() for _ in range(num_threads)]
-        for n, event in enumerate(ended):
-            name = f"bioimage-worker-{n}"
-            threading.Thread(target=self._thread, args=(event,), name=name, daemon=True).start()
+        ended: list[threading.Event] = []
+        self._start(1 if gradually else num_threads, ended)
+        since, used = time.perf_counter(), time.process_time()
         try:
             for event in ended:
-                while not event.is_set():
-                    event.wait(0.1)
+                while not event.wait(_LOOKS_EVERY):
                     tick()
+                    now, now_used = time.perf_counter(), time.process_time()
+                    if now_used - used < _LEAST_BUSY * (now - since):
+                        self._start(min(len(ended), num_threads - len(ended)), ended)
+                    since, used = now, now_used
+                tick()
         except BaseException:
             self._stop.set()
             _await(ended, _GRACE)
@@ -134,6 +146,14 @@ class WorkerThreads:
             raise
         if self._crash is not None:
             raise self._crash
+        return len(ended)
+
+    def _start(self, count: int, ended: list[threading.Event]) -> None:
+        """Start more threads, each with an event in the list that it sets when it has ended."""
+        for n in range(len(ended), len(ended) + count):
+            ended.append(threading.Event())
+            name = f"bioimage-worker-{n}"
+            threading.Thread(target=self._thread, args=(ended[n],), name=name, daemon=True).start()
 
     def _take(self, most: int) -> list[tuple[Work, int]]:
         taken: list[tuple[Work, int]] = []

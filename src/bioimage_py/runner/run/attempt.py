@@ -115,6 +115,10 @@ class AttemptJournal:
         self._over = threading.Event()
         threading.Thread(target=self._live, args=(beat,), name="bioimage-heartbeat", daemon=True).start()
 
+    def worked_by(self, threads: int) -> None:
+        """Take note how many threads there were in the end."""
+        self._state["threads"] = threads
+
     def done(self, block_ids: Iterable[int], n_bytes: int = 0) -> None:
         with self._lock:
             if self._ended:

@@ -50,6 +50,10 @@ class CompositeWork(Work):
         return any(part.keep_results for part in self.parts)
 
     @property
+    def calls_are_short(self) -> bool:  # type: ignore[override]  # as above
+        return all(part.calls_are_short for part in self.parts)
+
+    @property
     def n_blocks(self) -> int:
         return self.offsets[-1]
 

@@ -47,6 +47,12 @@ class CopyWork(BlockWork):
     def outputs(self) -> tuple[Source]:
         return (self.kernel.output,)
 
+    @property
+    def calls_are_short(self) -> bool:  # type: ignore[override]  # what others set, the kernel tells here
+        return (
+            not isinstance(self.kernel, CopyKernel) and self.kernel.calls_are_short and not self.keep_results
+        )
+
     def process(self, blocks: tuple[int, ...], journal: BlockJournal) -> None:
         """Copy the blocks of one group and record them; a write unit that fails takes only its own blocks with it.
 

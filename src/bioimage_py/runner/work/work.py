@@ -45,6 +45,8 @@ class Work(ABC):
     """Whether the caller gets what is recorded."""
     order: tuple[int, ...] | None = None
     """The blocks as they were given, where that is not in ascending order, each once."""
+    calls_are_short: bool = False
+    """Whether blocks are many short calls of the system, so that threads hinder each other unless calls wait."""
     shares_image: ClassVar[bool] = False
     """Whether the outputs of several such works, done as one run, are levels of one image."""
 
