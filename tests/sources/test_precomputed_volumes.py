@@ -174,25 +174,34 @@ def test_copies_take_the_levels_with_them(tmp_path: Path, image: Path) -> None:
         bp.copy(tmp_path / "other.zarr", tmp_path / "again.precomputed", update="content")
 
 
-@pytest.mark.parametrize("keeps_folder", [False, True])
-def test_a_copy_of_levels_goes_on_where_it_failed(tmp_path: Path, keeps_folder: bool) -> None:
+@pytest.mark.parametrize("how", ["by itself", "from a folder", "in two passes"])
+def test_a_copy_of_levels_goes_on_where_it_failed(tmp_path: Path, how: str) -> None:
     path, out = tmp_path / "in.ome.zarr", tmp_path / "out.precomputed"
-    bp.pyramid(IMAGE, path, chunks=(16, 32, 32), scale_factors=STEPS, **META)
-    chunk = path / "1/c/0/0/0"
+    call: dict[str, Any] = {"num_workers": 2, "chunks": (16, 16, 16)}
+    image, chunks, level = IMAGE, (16, 32, 32), "1"
+    if how == "from a folder":
+        call["job_config"] = bp.RunnerConfig(tmp_root=tmp_path / "runs")
+    elif how == "in two passes":
+        image, chunks, level = np.tile(IMAGE, (1, 3, 3)), (1, 270, 330), "0"
+        call["memory_limit"] = "1MB"
+    bp.pyramid(image, path, chunks=chunks, scale_factors=STEPS, **META)
+    planned = bp.plan(path, out, **call)
+    assert [one.shared.passes is not None for one in planned.arrays] == [how == "in two passes", False, False]
+    chunk = path / level / "c/0/0/0"
     whole, times = chunk.read_bytes(), chunk.stat()
     chunk.write_bytes(whole[:-4] + b"oops")
-    how: dict[str, Any] = {"num_workers": 2, "chunks": (16, 16, 16)}
-    if keeps_folder:
-        how["job_config"] = bp.RunnerConfig(tmp_root=tmp_path / "runs")
     with pytest.raises(RunnerError) as raised:
-        bp.copy(path, out, **how)
+        bp.copy(path, out, **call)
     with pytest.warns(BioimagePyWarning, match="not finished"):
         bp.open_source(out, "s2").close()
     chunk.write_bytes(whole)
     os.utime(chunk, ns=(times.st_atime_ns, times.st_mtime_ns))
-    bp.copy(path, out, **how, **({"resume_from": raised.value.tmp_folder} if keeps_folder else {}))
+    if how == "from a folder":
+        call["resume_from"] = raised.value.tmp_folder
+    bp.copy(path, out, **call)
     assert equal_levels(out, levels_of(path))
     assert sorted(one.name for one in out.iterdir()) == ["info", "s0", "s1", "s2"]
+    assert sorted(one.name for one in tmp_path.iterdir() if "temporary" in one.name) == []
 
 
 def test_offsets_of_scales(tmp_path: Path) -> None:

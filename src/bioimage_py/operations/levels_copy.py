@@ -23,10 +23,10 @@ from bioimage_py.operations.array_copy import (
 from bioimage_py.operations.job import Job, input_identity, warn_caller, warn_of_assumed
 from bioimage_py.operations.options import CopyOptions
 from bioimage_py.operations.target import NewPathTarget
-from bioimage_py.operations.two_passes import TwoPassRun
-from bioimage_py.planning import ImagePlan, PlannedArray
+from bioimage_py.operations.two_passes import TwoPassRun, room_beside
+from bioimage_py.planning import ImagePlan, PlannedArray, image_in_passes
 from bioimage_py.runner import Journal, Resources
-from bioimage_py.runner.work import CompositeWork
+from bioimage_py.runner.work import CompositeWork, CopyWork, TwoPassWork
 from bioimage_py.sources import FileSource, Source, as_source, coarser_levels, locate, place_of_level
 from bioimage_py.sources.ome_zarr import labels_beside
 from bioimage_py.sources.stores import NewMarks
@@ -86,7 +86,7 @@ class LevelsCopy(Job):
             self.target.check_shared(options.runner.job_type)
             for level in levels:
                 check_portable(level, options.runner)
-        planned, arrays = self.target.planned, []
+        planned, arrays, asked = self.target.planned, [], []
         kept = len(self.source.shape) - len(planned.family.level_axes)
         self._levels = [one for one in levels if one.shape[:kept] == self.source.shape[:kept]]
         places = [place_of_level(stored[0], one) for one in stored]
@@ -98,11 +98,14 @@ class LevelsCopy(Job):
         assumed = self.target.assumed(self.source) if options.folder is None else ()
         for number, (level, spec) in enumerate(zip(self._levels, self._specs, strict=True)):
             target = NewPathTarget(planned._replace(spec=spec), options.codec)
-            plan, _ = plan_array(level, target, options, None, alone=False)
+            plan, how = plan_array(level, target, options, None, alone=False)
+            asked.append(how)
             arrays.append(PlannedArray(str(number), plan, (level.name, f"{self.target.path} level {number}")))
         what = f"1 image, {counted(len(arrays), 'level')}"
         names = self.source.name, self.target.planned.name
         whole = ImagePlan.of(names, what, arrays, None, options.threads)
+        if options.folder is None:
+            whole = image_in_passes(whole, asked, options.casting, room_beside(self.target))
         self.plan = replace(whole, casts=cast_text(self.source, self.target.layout), assumed=assumed)
         if not quiet:
             warn_of_casting(self.source, self.target.layout, options.casting)
@@ -140,14 +143,36 @@ class LevelsCopy(Job):
         how = {"overwrite": options.overwrite, "resume": options.folder is not None}
         self._made = self.target.open_specs(self._specs[1:], **how)
 
+    def passes(self, resources: Resources) -> TwoPassRun | None:
+        arrays = [(array.key, array.shared) for array in self.plan.arrays]
+        how = {"replaces": self.options.folder is None, "goes_on": self.beside is not None}
+        return TwoPassRun.begin(arrays, self.target.planned.name, self.options, resources, **how)
+
     def work(self, opened: ExitStack, passes: TwoPassRun | None, resources: Resources) -> CompositeWork:
-        del passes
-        parts = []
-        for level, made, array in zip(self._levels, self._made, self.plan.arrays, strict=True):
-            source = self.for_run(level, opened, resources.cache_bytes)
-            kernel = CopyKernel(source, self.for_run(made, opened), None, self.options.casting)
-            fresh = self.options.folder is None
-            parts.append(planned_work(kernel, array.shared, self.options, output_is_new=fresh))
+        parts, filling, options = [], {}, self.options
+        for n, (level, made, array) in enumerate(
+            zip(self._levels, self._made, self.plan.arrays, strict=True)
+        ):
+            plan, fresh = array.shared, options.folder is None
+            source, sink = (
+                self.for_run(level, opened, resources.cache_bytes),
+                self.for_run(made, opened),
+            )
+            if passes is not None and n in passes.first:
+                writer: Source = passes.array(n)
+                reader = writer
+                if options.runner.in_process:
+                    # No run twins: after a run that keeps a folder the store is gone.
+                    writer, reader = (
+                        writer.for_run(plan.threads, size) for size in (0, resources.cache_bytes)
+                    )
+                kernel = CopyKernel(source, writer, None, options.casting)
+                filling[n] = CopyWork(kernel, *passes.first[n].blocks)
+                source, plan, fresh = reader, replace(plan, road="recode"), False
+            kernel = CopyKernel(source, sink, None, options.casting)
+            parts.append(planned_work(kernel, plan, options, output_is_new=fresh))
+        if passes is not None:
+            return TwoPassWork.of(parts, filling, passes.place)
         return CompositeWork(tuple(parts), (tuple(range(len(parts))),))
 
     def name(self, journal: Journal, passes: TwoPassRun | None) -> str:
