@@ -83,7 +83,7 @@ class SmallFiles:
         self, reader: ChunkFiles, writer: NamedChunks, files: FileFolder, frames: ChunkFrames
     ) -> None:
         self._folder, self._files = reader.files.folder, files
-        self._key, self._new_key = reader.keys.key, writer.keys.key
+        self.key, self._new_key = reader.keys.key, writer.keys.key
         self._same_names = reader.keys == writer.keys
         self._is_whole = frames.is_whole
         self._worth_it = True
@@ -100,18 +100,12 @@ class SmallFiles:
 
         None where it is missing, large or anything is wrong with it: nothing was done, and the ordinary way says what it is.
         """
-        if not self._worth_it:
+        key = self.key(position)
+        data = self.read(key)
+        if data is None:
             return None
+        began, n_bytes = perf_counter(), len(data)
         try:
-            key = self._key(position)
-            data = _first_bytes(f"{self._folder}/{key}")
-            n_bytes = len(data)
-            # What was cut by a read that ended early is not whole either.
-            if n_bytes > SMALL or not self._is_whole(StoredBytes(None, 0, n_bytes, data)):
-                # The next ones will be as large, or say as little of themselves.
-                self._worth_it = False
-                return None
-            began = perf_counter()
             if not self._files.write_small(key if self._same_names else self._new_key(new_position), data):
                 return None
         except (OSError, BioimagePyError):
@@ -121,6 +115,21 @@ class SmallFiles:
         tally.encoded_out += n_bytes
         tally.chunks_moved += 1
         return n_bytes
+
+    def read(self, key: str) -> bytes | None:
+        """Return the bytes of the file of a chunk, None as `move` does."""
+        if not self._worth_it:
+            return None
+        try:
+            data = _first_bytes(f"{self._folder}/{key}")
+            # What was cut by a read that ended early is not whole either.
+            if len(data) <= SMALL and self._is_whole(StoredBytes(None, 0, len(data), data)):
+                return data
+            # The next ones will be as large, or say as little of themselves.
+            self._worth_it = False
+        except (OSError, BioimagePyError):
+            return None
+        return None
 
 
 def _first_bytes(path: str) -> bytes:

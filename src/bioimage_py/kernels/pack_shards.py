@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cached_property
+from time import perf_counter
 
 from bioimage_py.chunks import NewShard, ShardedChunks, number_in
 from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.kernels.cells import cells_of
 from bioimage_py.kernels.copy_blocks import CopyKernel
+from bioimage_py.kernels.move_chunks import SmallFiles
 from bioimage_py.kernels.moving import BothSides, MoveOptions, MovingKernel, Pieces
 from bioimage_py.kernels.write_units import ALONE, UnitsOfBox
 from bioimage_py.storage import NewFile, NewObject
@@ -97,11 +100,25 @@ class PackKernel(MovingKernel):
         new.finish()
         return n_moved
 
+    @cached_property
+    def _small(self) -> SmallFiles | None:
+        if self.options.verify_encoded or self._calls is not None:
+            return None
+        return SmallFiles.of(self._reader, self._writer, self._frames)
+
     def _taken(self, positions: list[_Position]) -> Iterator[tuple[_Position, Pieces | bool | None]]:
-        found = self._calls_of(self._take, positions)
+        tally, small = self._tally, self._small
+        found = self._calls_of(self._take, positions) if small is None else None
         for position in positions:
-            with self._tally.rest("moving_in"):
-                pieces = next(found)
+            began = perf_counter()
+            data = None if small is None else small.read(small.key(self._at(position)))
+            if data is not None:
+                tally.moving_in += perf_counter() - began
+                tally.encoded_in += len(data)
+                yield position, (data,)
+                continue
+            with tally.rest("moving_in"):
+                pieces = self._take(position) if found is None else next(found)
             yield position, pieces
 
     def _fill_whole(
