@@ -16,6 +16,7 @@ import pytest
 import bioimage_py as bp
 from bioimage_py.errors import BioimagePyWarning, OutputExistsError, RunnerError, SourceNotFoundError
 from bioimage_py.sources.stores import unfinished_text
+from bioimage_py.storage.crash_safety import THIS_HOST
 from bioimage_py.wrapper import SimpleTransformationSource
 
 DIES = """
@@ -257,6 +258,28 @@ bp.copy(*{call})
     shutil.copy(left, others)
     bp.copy(*call)
     assert {path.name for path in (tmp_path / "out.n5").iterdir()} == {"attributes.json", "raw", others.name}
+
+
+def test_a_copy_in_two_passes_goes_on_in_its_first(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(1, 4000, (24, 160, 160), "u2")
+    bp.copy(image, tmp_path / "in.zarr", chunks=(1, 160, 160))
+    options: dict[str, Any] = {"chunks": [24, 16, 16], "memory_limit": "400KiB"}
+    call = ["copy", str(tmp_path / "in.zarr"), str(tmp_path / "out.zarr"), options]
+    assert bp.plan(*call[1:3], **options).passes is not None
+    ended = subprocess.run([sys.executable, "-c", DIES, "1", json.dumps(call)], check=False, timeout=120)
+    assert ended.returncode == 9
+    assert not (tmp_path / "out.zarr/c").exists()
+    # What was killed as it wrote the mark anew.
+    left = (
+        tmp_path / f"out.zarr/.bioimage-py/unfinished.json.{THIS_HOST}{0:012x}{2**31 - 1:08x}{0:08x}.partial"
+    )
+    left.touch()
+    seen = list[bp.Progress]()
+    bp.copy(*call[1:3], **options, progress=seen.append).close()
+    assert seen[-1].account is not None
+    assert seen[-1].account.blocks_before == 1
+    np.testing.assert_array_equal(bp.open_source(call[2])[...], image)
+    assert not left.exists()
 
 
 def test_a_copy_of_what_a_function_computes_begins_anew(tmp_path: Path) -> None:

@@ -404,7 +404,7 @@ def continued(job: Job) -> Job:
     differ = ["which one is not known"]
     if mark.get("call") is not None:
         differ = list(differences(mark["call"], call, ""))
-    if folder is None if place.file else is_abandoned(place):
+    if (place.file or is_abandoned(place)) and (folder is None or not folder.anything_done()):
         return job if differ or place.file else job.again(overwrite=True)
     if differ:
         raise OutputExistsError(

@@ -25,7 +25,14 @@ from bioimage_py.errors import OutputExistsError
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.sources.identity import leaves
 from bioimage_py.sources.registry import families
-from bioimage_py.storage import SIDE_FOLDER, is_alive, is_url, remove_leftovers, this_process
+from bioimage_py.storage import (
+    SIDE_FOLDER,
+    is_alive,
+    is_url,
+    remove_files_of_the_dead,
+    remove_leftovers,
+    this_process,
+)
 
 if TYPE_CHECKING:
     from bioimage_py.sources.base import Source
@@ -308,4 +315,5 @@ def _remove(place: StoreFolder, name: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         (folder / name).unlink()
     with contextlib.suppress(OSError):
+        remove_files_of_the_dead(str(folder))
         folder.rmdir()  # and nothing that others have put there
