@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,9 @@ class Codec:
     @property
     def steps(self) -> tuple[Codec, ...]:
         """All codecs in the order of writing."""
-        return (*map(Codec.parse, self.options.get("filters", ())), self)
+        options = dict(self.options)
+        filters = options.pop("filters", ())
+        return (*map(Codec.parse, filters), replace(self, options=options))
 
     @property
     def text(self) -> str:

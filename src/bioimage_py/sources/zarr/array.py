@@ -225,8 +225,7 @@ def _open_node(
             replace(stored, renamed=renamed),
         )
     try:
-        shown = node if mode != "r" else replace(node, array=without_rounding(node.array or {}))
-        return ZarrSource(_open_tensorstore(shown, mode), stored)
+        return ZarrSource(_open_tensorstore(node, mode), stored)
     except (ValueError, NotImplementedError) as error:
         # At az:// this is how it is: TensorStore does not get there.
         _log.debug("TensorStore does not read %s, so zarr-python does: %s", node.folder.path, error)
@@ -241,6 +240,8 @@ def _open_tensorstore(node: Node, mode: str) -> Any:
     # Only what decoding needs: attributes have been read, and must not be able to break anything.
     for unneeded in ("attributes", "dimension_names", "consolidated_metadata"):
         metadata.pop(unneeded, None)
+    for steps in ("codecs", "filters") if mode == "r" else ():
+        metadata |= {steps: without_rounding(metadata[steps])} if steps in metadata else {}
     check_json(metadata, node.folder.path)
     if any(n >= _MOST_EXTENT for n in node.shape):
         raise StorageError(

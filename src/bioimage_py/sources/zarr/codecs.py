@@ -34,42 +34,34 @@ def needs_zarr_python(codec: Codec | None, zarr_format: int) -> bool:
 
 def codecs_v2(codec: Codec | None, dtype: np.dtype[Any]) -> dict[str, Any]:
     """Return filters and compressor as the metadata of an array have them."""
-    if codec is None or not needs_zarr_python(codec, 2):
-        return {"compressor": _compressor_v2(codec, dtype), "filters": None}
-    found = [step for _, step in _chain(codec, dtype, 2)]
-    return {"compressor": found[-1], "filters": list(filter(None, found[:-1])) or None}
+    *filters, compressor = (step for _, step in _chain(codec, dtype, 2))
+    return {"compressor": compressor, "filters": list(filter(None, filters)) or None}
 
 
 def codecs_v3(codec: Codec | None, dtype: np.dtype[Any], to_bytes: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the codecs in the metadata of an array, with `to_bytes` where none of them makes bytes of voxels."""
-    if codec is None or not needs_zarr_python(codec, 3):
-        return [to_bytes, *_compressors_v3(codec, dtype)]
     chain = _chain(codec, dtype, 3)
     kinds, found = [kind for kind, _ in chain], [step for _, step in chain]
     if "array to bytes" not in kinds:
-        found.insert(next((n for n, kind in enumerate(kinds) if kind != "array"), len(kinds)), to_bytes)
+        found.insert(kinds.count("array"), to_bytes)
     return found
 
 
-def _chain(codec: Codec, dtype: np.dtype[Any], zarr_format: int) -> list[tuple[str, Any]]:
+def _chain(codec: Codec | None, dtype: np.dtype[Any], zarr_format: int) -> list[tuple[str, Any]]:
     """Return what each codec takes, and its metadata; behind a last one that only prepares voxels follows the default."""
-    from bioimage_py.sources.zarr.registered import registered_step
-
-    steps = codec.steps
-    last = Codec(codec.name, codec.level, {k: v for k, v in codec.options.items() if k != "filters"})
     found: list[tuple[str, Any]] = []
-    for step in (*steps[:-1], last):
-        if needs_zarr_python(step, zarr_format):
-            found += registered_step(step, dtype, zarr_format, V3_CODECS if zarr_format == 3 else V2_CODECS)
+    for step in (None,) if codec is None else codec.steps:
+        if step is not None and needs_zarr_python(step, zarr_format):
+            from bioimage_py.sources.zarr.registered import registered_step
+
+            own = V3_CODECS if zarr_format == 3 else V2_CODECS
+            found += registered_step(step, dtype, zarr_format, own)
+            prepares = found[-1][0] == "array"
         else:
-            found += _own_steps(step, dtype, zarr_format)
-    prepares = found and found[-1][0] == "array" and needs_zarr_python(last, zarr_format)
-    return [*found, *_own_steps(None, dtype, zarr_format)] if prepares else found
-
-
-def _own_steps(codec: Codec | None, dtype: np.dtype[Any], zarr_format: int) -> list[tuple[str, Any]]:
-    made = _compressors_v3(codec, dtype) if zarr_format == 3 else [_compressor_v2(codec, dtype)]
-    return [("bytes", step) for step in made]
+            made = _compressors_v3(step, dtype) if zarr_format == 3 else [_compressor_v2(step, dtype)]
+            found += [("bytes", one) for one in made]
+            prepares = False
+    return [*found, *_chain(None, dtype, zarr_format)] if prepares else found
 
 
 def _compressor_v2(codec: Codec | None, dtype: np.dtype[Any]) -> dict[str, Any] | None:
@@ -164,22 +156,16 @@ def checked_level(codec: Codec) -> int:
     return level
 
 
-def without_rounding(array: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metadata of an array without bit rounding, which decoding does not undo: TensorStore lacks it."""
-
-    def kept(steps: Any) -> Any:
-        if not isinstance(steps, list):
-            return steps
-        return [inside(step) for step in steps if _name(step) not in ("bitround", "numcodecs.bitround")]
-
-    def inside(step: Any) -> Any:
-        shard = step.get("configuration") if _name(step) == "sharding_indexed" else None
-        if not isinstance(shard, Mapping):
-            return step
-        return {**step, "configuration": {**shard, "codecs": kept(shard.get("codecs"))}}
-
-    steps = {name: kept(array[name]) or None for name in ("codecs", "filters") if name in array}
-    return {**array, **steps}
+def without_rounding(steps: Any) -> Any:
+    """Return codecs as in the metadata of an array without bit rounding, which decoding does not undo: TensorStore lacks it."""
+    if not isinstance(steps, list):
+        return steps
+    found = [step for step in steps if _name(step) not in ("bitround", "numcodecs.bitround")] or None
+    shard = found[0].get("configuration") if found and _name(found[0]) == "sharding_indexed" else None
+    if found and isinstance(shard, Mapping):
+        inner = {**shard, "codecs": without_rounding(shard.get("codecs"))}
+        found[0] = {**found[0], "configuration": inner}
+    return found
 
 
 def _name(step: Any) -> str:
