@@ -85,15 +85,15 @@ class ChunkCodec:
             return data
         # What does not compress takes a little more, and a few bytes are left for a checksum.
         out = scratch.bytes("encoded", self._n_bytes + self._n_bytes // 128 + 2**10)
-        if self._name:
-            assert self._options is not None
-            encode, options = self._options
+        assert self._options is not None
+        encode, options = self._options
+        if encode is not None:
             data = encode(data.view(self._items), out=out[:-4], **options)
-        else:
-            out[: self._n_bytes] = data
         if not self._checksum:
             return data
         n_bytes = len(data)
+        if encode in (None, _zstd_with_checksum):
+            out[:n_bytes] = data
         out[n_bytes : n_bytes + 4] = np.frombuffer(crc32c_bytes(out[:n_bytes]), np.uint8)
         return out[: n_bytes + 4]
 
@@ -119,9 +119,8 @@ def _encoder_options(
 def _zstd_with_checksum(data: AnyArray, *, out: AnyArray, level: int) -> AnyArray:
     from numcodecs.zstd import compress  # imagecodecs has no checksum
 
-    found = np.frombuffer(compress(data.view(np.uint8), level, True), np.uint8)
-    out[: len(found)] = found
-    return out[: len(found)]
+    del out  # it makes memory of its own
+    return np.frombuffer(compress(data.view(np.uint8), level, True), np.uint8)
 
 
 def _blosc_options(settings: Mapping[str, Any], itemsize: int) -> tuple[Any, dict[str, Any]] | None:
