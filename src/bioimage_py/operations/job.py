@@ -272,6 +272,8 @@ def carry_out(job: Job) -> Any:
     began, archive, job = datetime.now(UTC), job.archive, continued(job)
     job.archive = archive
     places = job.places()
+    if archive is not None and read_mark(places[0]) is None:
+        archive.clear()
     if places and read_mark(places[0]) is None:
         _remove_remains(places[0])
     with marking_new(job.call if places else None) as marks:

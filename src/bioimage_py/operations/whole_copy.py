@@ -102,7 +102,7 @@ class WholeCopy(Job):
     def _find_begun(self, given: Mapping[str, Any]) -> bool:
         """Return whether blocks are written into a copy that is there; what is given for new arrays is refused then."""
         options, group = self.options, self.group
-        is_there = read_node(StoreFolder.at(group.path).child(group.key)) is not None
+        is_there = self.archive is None and read_node(StoreFolder.at(group.path).child(group.key)) is not None
         self._updates = {}
         check_record(group.path, options)
         if options.update:

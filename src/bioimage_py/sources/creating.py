@@ -153,7 +153,7 @@ def create_output(
     chunks
         Shape of a chunk in voxels. Default: those of `like` where they are sensible, else 0.25 to 1 MiB near to cubes.
     shards
-        Shape of a shard in voxels (Zarr v3, precomputed), a multiple of the chunks; `"auto"` for shards of up to 32 MiB of voxels. Default: none, or
+        Shape of a shard in voxels (Zarr v3, precomputed), a multiple of the chunks; `"auto"` for shards of up to 16 MiB of voxels. Default: none, or
         those of `like`.
     codec
         Compression: `"zstd:3"`, `"bitround:10+zstd"`, `"none"`, `{"name": "blosc", "cname": "lz4", "level": 5}`; for precomputed also
@@ -418,7 +418,7 @@ def new_grids(
     return grid, shard_grid
 
 
-_SHARD_BYTES = 2**25
+_SHARD_BYTES = 2**24
 
 
 def _default_shards(

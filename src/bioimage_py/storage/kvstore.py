@@ -25,6 +25,7 @@ from bioimage_py.errors import (
     UnsupportedFormatError,
 )
 from bioimage_py.storage.azure_objects import AzureObjects
+from bioimage_py.storage.compressed import ZipObjects
 from bioimage_py.storage.crash_safety import SIDE_FOLDER
 from bioimage_py.storage.names import inner_name, is_unicode, is_url, unknown_options, url_decoded, url_text
 from bioimage_py.storage.new_files import FileFolder
@@ -426,6 +427,8 @@ class StoreFolder:
     def _kvstore(self) -> Any:
         if self.opened is not None:
             return self.opened
+        if self.archive is not None and not is_url(self.path):
+            return ZipObjects(self.archive.path, self.inner)
         if self.on_azure:
             return AzureObjects(StorePlace.at(self.path, self.options))
         import tensorstore as ts

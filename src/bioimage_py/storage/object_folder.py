@@ -11,6 +11,7 @@ from bioimage_py.errors import StorageError
 from bioimage_py.geometry import Box
 from bioimage_py.storage.azure_objects import AzureObjects
 from bioimage_py.storage.chunk_keys import ChunkKeys
+from bioimage_py.storage.compressed import ZipObjects
 from bioimage_py.storage.file_bytes import Piece, StoredBytes
 from bioimage_py.storage.store_errors import apart, asking, awaited, plain_message, storage_errors
 from bioimage_py.storage.store_place import StorePlace, open_bucket
@@ -38,6 +39,8 @@ class ObjectFolder:
     def place(self) -> StorePlace | None:
         if isinstance(self._store, AzureObjects):
             return self._store.place
+        if isinstance(self._store, ZipObjects):
+            return None
         return StorePlace.of_spec(self._store.spec(retain_context=True).to_json())
 
     def path(self, key: str) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -57,8 +58,6 @@ class Archive:
                 ],
             )
         found = cls(path, replaces=overwrite)
-        if os.path.isdir(found._emptied):  # noqa: PTH112 - a text stays a text
-            shutil.rmtree(found._emptied)
         check_new_file(path, "zip", zipfile.is_zipfile, overwrite=overwrite, reopens=False)
         return found
 
@@ -92,19 +91,27 @@ class Archive:
             for name in names:
                 entry = zipfile.ZipInfo(name)
                 entry.external_attr = 0o644 << 16
+                # TensorStore 0.1.86 reads no part of an entry that has sizes of 64 bits without need, as the RFC recommends.
+                entry.file_size = os.stat(f"{self.folder}/{name}").st_size  # noqa: PTH116 - a text
                 with (
                     Path(self.folder, name).open("rb") as file,
-                    packed.open(entry, "w", force_zip64=True) as at,
+                    packed.open(entry, "w") as at,
                 ):
                     shutil.copyfileobj(file, at, _PIECE)
 
     def remove_folder(self) -> None:
-        """Remove the folder, of which no later call finds a part; the digests of its arrays go beside the file."""
+        """Remove the folder; the digests of its arrays go beside the file."""
         for entry in files_below(self.folder):
             side = Path(entry.path).parent
             if side.name == SIDE_FOLDER and entry.name in DIGEST_FILES:
                 kept = self._beside / side.parent.relative_to(self.folder)
                 kept.mkdir(parents=True, exist_ok=True)
                 shutil.copy(entry.path, kept)
-        Path(self.folder).rename(self._emptied)
-        shutil.rmtree(self._emptied)
+        self.clear()
+
+    def clear(self) -> None:
+        """Remove the folder, and what is left of one by a call that was killed when it had packed it."""
+        shutil.rmtree(self._emptied, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            Path(self.folder).rename(self._emptied)
+            shutil.rmtree(self._emptied)

@@ -224,6 +224,8 @@ def _open_node(
             replace(node, array={**(node.array or {}), **renamed}),
             replace(stored, renamed=renamed),
         )
+    if root.archive is not None:
+        return _open_with_zarr_python(stored, node, NotImplementedError("zip files are read by zarr-python"))
     try:
         return ZarrSource(_open_tensorstore(node, mode), stored)
     except (ValueError, NotImplementedError) as error:
@@ -271,7 +273,7 @@ def _open_with_zarr_python(stored: StoredArray, node: Node, reason: Exception) -
     from bioimage_py.sources.zarr.zarr_python import open_folder
 
     try:
-        return open_folder(node.folder, stored)
+        return open_folder(node.folder, stored, node.array)
     except MissingDependencyError:
         raise
     except Exception as error:  # codecs raise whatever they like

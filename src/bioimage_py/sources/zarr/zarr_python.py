@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import zarr
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
 from bioimage_py.chunks import AnyArray
 from bioimage_py.errors import (
@@ -36,6 +40,8 @@ from bioimage_py.storage import (
     remove_leftovers,
     url_options,
 )
+
+_METADATA_FILES = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 
 
 def _concerns_users(record: logging.LogRecord) -> bool:
@@ -113,10 +119,6 @@ class ZarrPythonSource(FileSource):
         why = f"{type(error).__name__}: {plain_message(error)}"
         return StorageError(f"{self.name}: cannot {what} the region {box.text}: {why}")
 
-    def close(self) -> None:
-        if not self._live and isinstance(self.array.store, zarr.storage.ZipStore):
-            self.array.store.close()
-
     def identities(self) -> frozenset[Identity]:
         if not self._live:
             in_folder = self._remote or self._stored.folder is not None
@@ -162,15 +164,42 @@ class ZarrPythonSource(FileSource):
         return self._stored.options
 
 
-def open_folder(folder: StoreFolder, stored: StoredArray) -> ZarrPythonSource:
+class _ZipStore(zarr.storage.WrapperStore[Any]):  # type: ignore[misc]  # to mypy it is Any
+    """The metadata of an array as they were read, and its chunks in a zip file."""
+
+    def __init__(self, folder: StoreFolder, array: Mapping[str, Any]) -> None:
+        self._name = "zarr.json" if array.get("zarr_format") == 3 else ".zarray"
+        self._objects, self._waits = folder.objects(), is_url(folder.path)
+        content = default_buffer_prototype().buffer.from_bytes(json.dumps(array).encode())
+        super().__init__(zarr.storage.MemoryStore({self._name: content}, read_only=True))
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        if key.rpartition("/")[2] in (*_METADATA_FILES, self._name):
+            return await super().get(key, prototype, byte_range)
+        begin, end = None, None
+        if isinstance(byte_range, RangeByteRequest):
+            begin, end = byte_range.start, byte_range.end
+        elif isinstance(byte_range, OffsetByteRequest):
+            begin = byte_range.offset
+        elif byte_range is not None:
+            begin = -byte_range.suffix
+        assert self._objects is not None
+        if self._waits:
+            found = await asyncio.to_thread(self._objects.read, key, begin, end)
+        else:
+            found = self._objects.read(key, begin, end)
+        return None if found is None else prototype.buffer.from_bytes(found.data)
+
+
+def open_folder(
+    folder: StoreFolder, stored: StoredArray, metadata: Mapping[str, Any] | None = None
+) -> ZarrPythonSource:
     """Open an array in a local folder or zip file, or in an object store; zarr-python's errors pass."""
     place = folder.place if not folder.is_local else None
-    if stored.zipped:
-        assert folder.archive is not None
-        where = {
-            "store": zarr.storage.ZipStore(folder.archive.path, mode="r"),
-            "path": folder.inner.rstrip("/"),
-        }
+    if folder.archive is not None:
+        where: dict[str, Any] = {"store": _ZipStore(folder, metadata or {})}
     elif place is not None and place.scheme in ("s3", "az"):
         bucket = opened_bucket(place, "an array that zarr-python reads", patient=True)
         where = {
