@@ -154,7 +154,7 @@ class ArrayCopy(Job):
 
     def places(self) -> list[StoreFolder]:
         place = self.target.folder
-        return [] if place is None or (place.file and self.plan.direct) else [place]
+        return [] if place is None else [place]
 
     def check_free(self) -> None:
         if self.options.folder is None:
