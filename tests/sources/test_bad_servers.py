@@ -20,6 +20,8 @@ import pytest
 import bioimage_py as bp
 from bioimage_py.errors import RunnerError
 from bioimage_py.storage import engine_context
+from bioimage_py.storage import kvstore
+from tests.s3_lab import Asked, s3_lab
 
 VALUES = np.random.default_rng(0).integers(0, 9999, (64, 64, 32)).astype("uint16")
 
@@ -141,3 +143,38 @@ def test_ctrl_c_does_not_wait_for_a_server(server: BadServer, tmp_path: Path, mo
         assert child.returncode == 0
     finally:
         child.kill()
+
+
+def test_ctrl_c_does_not_wait_for_a_bucket_that_is_written(tmp_path: Path) -> None:
+    """What is to be said of the output there, that it is not finished, is there already."""
+    bp.copy(VALUES, tmp_path / "a.zarr", chunks=(8, 8, 8))
+    code = f"""
+        import signal, bioimage_py as bp
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            bp.copy("{tmp_path}/a.zarr", "s3://lab/hangs.zarr", chunks=(8, 8, 8), codec="gzip", num_workers=2)
+        except KeyboardInterrupt:
+            print("stopped")
+    """
+    hangs, over = threading.Event(), threading.Event()
+
+    def hang(asked: Asked) -> bool:
+        if hangs.is_set() or (asked.method == "PUT" and "/c/1" in asked.key):
+            hangs.set()
+            over.wait()
+        return False
+
+    with s3_lab() as lab:
+        lab.refused = hang
+        words = [sys.executable, "-c", textwrap.dedent(code)]
+        child = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        try:
+            while not hangs.wait(0.1):
+                assert child.poll() is None, "it ended by itself"
+            child.send_signal(signal.SIGINT)
+            # All tries would take far longer.
+            assert child.communicate(timeout=60) == ("stopped\n", None)
+        finally:
+            over.set()
+            child.kill()
+            child.wait()

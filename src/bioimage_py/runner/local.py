@@ -42,7 +42,7 @@ from bioimage_py.runner.work import Work
 from bioimage_py.runner.worker_threads import WorkerThreads
 from bioimage_py.sources import Source, leaves
 from bioimage_py.sources.stores import renew_mark
-from bioimage_py.storage import StoreFolder, forget_failures, this_process
+from bioimage_py.storage import StoreFolder, forget_failures, give_up_waiting, this_process
 
 if TYPE_CHECKING:
     from bioimage_py.kernels import BlockUnits
@@ -118,6 +118,7 @@ class LocalRunner(Runner):
             closed = True
         except KeyboardInterrupt as error:
             # Also one within the last call of the user's progress function, which is the only call in a short run.
+            give_up_waiting()
             raise interrupted(work, journal.done_ids(), [work.how_to_finish]) from error
         finally:
             # Last of all: whoever dies within the user's progress function has not finished.

@@ -33,6 +33,7 @@ from bioimage_py.storage.object_folder import ObjectFolder
 from bioimage_py.storage.passing_errors import tried_again
 from bioimage_py.storage.store_errors import (
     ENGINE_ERRORS,
+    answer,
     server_answered,
     storage_error,
     storage_errors,
@@ -353,11 +354,11 @@ class StoreFolder:
     def _asked_for(self, name: str) -> Any:
         known = _remembered.get()
         if known is None or not is_url(self.path):
-            return self._kvstore().read(name).result()
+            return answer(self._kvstore().read(name))
         self.ask_ahead([name])
         key = self._request(name)
         try:
-            return known[key].result()
+            return answer(known[key])
         except ENGINE_ERRORS:
             del known[key]
             raise
@@ -393,7 +394,7 @@ class StoreFolder:
                 Path(self.path).mkdir(parents=True, exist_ok=True)
                 tried_again(lambda: FileFolder(self.path).write(name, data))
             else:
-                self._kvstore().write(name, data).result()
+                answer(self._kvstore().write(name, data))
                 forget_reads(f"{self.path}/{name}")
 
     def delete(self, name: str) -> None:
@@ -401,7 +402,7 @@ class StoreFolder:
         if self.is_local:
             Path(self.path, name).unlink(missing_ok=True)
         else:
-            self._kvstore().write(name, None).result()
+            answer(self._kvstore().write(name, None))
             forget_reads(f"{self.path}/{name}")
 
     def delete_objects(self) -> None:

@@ -111,10 +111,22 @@ def awaited(request: Callable[[], Any], place: str) -> Any:
                 future.cancel()
 
 
+def answer(request: Any) -> Any:
+    """Return the result of a request for a metadata file; right after Ctrl-C, when marks are put in order, it is waited for for a moment only."""
+    left = _interrupted_at[0] + _QUIET - time.monotonic()
+    if left < 0:
+        return request.result()
+    try:
+        return request.result(timeout=left)
+    except TimeoutError:
+        _interrupted_at[0] = time.monotonic() - _QUIET + _POLL  # the next one fails soon
+        raise StorageError(_INTERRUPTED) from None
+
+
 _interrupted_at = [float("-inf")]
 _INTERRUPTED = "interrupted while the server was waited for"
 _QUIET = 2.0
-"""Seconds after Ctrl-C in which the threads of a run begin no further request."""
+"""Seconds after Ctrl-C in which the threads of a run begin no further request, and for which answers are waited for."""
 
 
 def give_up_waiting() -> None:

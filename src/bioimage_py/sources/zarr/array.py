@@ -274,7 +274,7 @@ def _open_with_zarr_python(stored: StoredArray, node: Node, reason: Exception) -
 
     try:
         return open_folder(node.folder, stored, node.array)
-    except MissingDependencyError:
+    except (MissingDependencyError, StorageError):
         raise
     except Exception as error:  # codecs raise whatever they like
         raise UnsupportedFormatError(

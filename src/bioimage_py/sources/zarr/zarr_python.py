@@ -31,6 +31,7 @@ from bioimage_py.storage import (
     Identity,
     PartStamps,
     StoreFolder,
+    asking,
     awaited,
     file_identity,
     in_thread,
@@ -38,6 +39,7 @@ from bioimage_py.storage import (
     opened_bucket,
     plain_message,
     remove_leftovers,
+    storage_error,
     url_options,
 )
 
@@ -197,24 +199,33 @@ def open_folder(
     folder: StoreFolder, stored: StoredArray, metadata: Mapping[str, Any] | None = None
 ) -> ZarrPythonSource:
     """Open an array in a local folder or zip file, or in an object store; zarr-python's errors pass."""
-    place = folder.place if not folder.is_local else None
+    where: dict[str, Any] = {"store": folder.path}
     if folder.archive is not None:
-        where: dict[str, Any] = {"store": _ZipStore(folder, metadata or {})}
-    elif place is not None and place.scheme in ("s3", "az"):
+        where = {"store": _ZipStore(folder, metadata or {})}
+    elif not folder.is_local:
+        place = folder.place
+        if place is None or place.scheme not in ("s3", "az"):
+            raise UnsupportedFormatError("zarr-python reaches local disks, s3:// and az:// only")
         bucket = opened_bucket(place, "an array that zarr-python reads", patient=True)
-        where = {
-            "store": zarr.storage.ObjectStore(bucket, read_only=stored.mode == "r"),
-            "path": place.begin.rstrip("/"),
-        }
-    elif folder.is_local:
-        where = {"store": folder.path}
-    else:
-        raise UnsupportedFormatError(
-            "zarr-python is used for arrays on local disks, at s3:// and at az:// only"
-        )
-    with codecs_of_numcodecs():
-        array = zarr.open_array(**where, mode=stored.mode)
+        store = zarr.storage.ObjectStore(bucket, read_only=stored.mode == "r")
+        where = {"store": store, "path": place.begin.rstrip("/")}
+    with codecs_of_numcodecs(), asking(folder.path):
+        try:
+            array = zarr.open_array(**where, mode=stored.mode)
+        except Exception as error:
+            if not is_url(folder.path) or not isinstance(error, _store_errors()):
+                raise
+            raise storage_error(error, f"{folder.path} cannot be opened") from error
     return ZarrPythonSource(array, stored)
+
+
+def _store_errors() -> type[Exception]:
+    try:
+        from obstore.exceptions import BaseError
+    except ImportError:
+        return OSError
+    found: type[Exception] = BaseError
+    return found
 
 
 def wrap(array: Any) -> ZarrPythonSource:
