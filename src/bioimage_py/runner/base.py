@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +17,7 @@ from bioimage_py.errors import (
     Hint,
     InvalidArgumentError,
     RunnerError as RunnerError,  # noqa: PLC0414 - it is found in the door of this room too
+    StorageError,
 )
 from bioimage_py.geometry import Box, IdSet
 from bioimage_py.runner.config import Resources, RunnerConfig
@@ -48,6 +50,8 @@ from bioimage_py.sources import finish_images
 from bioimage_py.system import available_cores
 
 MOST_WORKERS = 10_000
+
+_log = logging.getLogger(__name__)
 
 
 def nothing() -> None: ...
@@ -134,10 +138,19 @@ class Runner(ABC):
                 finish_outputs(folder, self.config.patience)
                 remove_leftovers(folder, work)
                 work.close(journal.results)
-            work.settle_marks(journal.done_ids())
+            self.settle(work, journal)
             if not journal.has_failures and not self.config.keep_run_folder:
                 folder.remove()
         return journal
+
+    def settle(self, work: Work, journal: Journal, *, keep: bool = False) -> None:
+        """Settle the marks of the outputs; where the run has failed, or is stopped, that is told, and not that they cannot be reached."""
+        try:
+            work.settle_marks(journal.done_ids(), keep=keep)
+        except StorageError as error:
+            if not (keep or journal.has_failures):
+                raise
+            _log.info("the marks of what is not finished are not up to date: %s", error)
 
     @abstractmethod
     def process(self, folder: RunFolder, work: Work, num_workers: int, report: Report | None) -> Journal:

@@ -122,7 +122,7 @@ class LocalRunner(Runner):
             raise interrupted(work, journal.done_ids(), [work.how_to_finish]) from error
         finally:
             # Last of all: whoever dies within the user's progress function has not finished.
-            work.settle_marks(journal.done_ids(), keep=not closed)
+            self.settle(work, journal, keep=not closed)
         return journal
 
     def check_resume(

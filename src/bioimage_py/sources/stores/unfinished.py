@@ -21,7 +21,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bioimage_py.errors import OutputExistsError, StorageError
+from bioimage_py.errors import OutputExistsError
 from bioimage_py.geometry import Blocking, IdSet
 from bioimage_py.sources.identity import leaves
 from bioimage_py.sources.registry import families
@@ -181,14 +181,7 @@ def kept_run(place: StoreFolder) -> str | None:
 
 def settle_mark(place: StoreFolder, blocking: Blocking, done: IdSet, *, keep: bool = False) -> None:
     """Take the blocks that are done off the mark of an unfinished array, and unless `keep` the mark away with the last of them."""
-    try:
-        mark = read_mark(place)
-    except StorageError as error:
-        if not keep:
-            raise
-        # The run has failed, or was stopped: that is what is to be told.
-        _log.info("the mark in %s is not up to date: %s", place.path, error)
-        return
+    mark = read_mark(place)
     if mark is None:
         return
     every = IdSet.from_range(blocking.n_blocks)
