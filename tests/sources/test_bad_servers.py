@@ -20,7 +20,6 @@ import pytest
 import bioimage_py as bp
 from bioimage_py.errors import RunnerError
 from bioimage_py.storage import engine_context
-from bioimage_py.storage import kvstore
 from tests.s3_lab import Asked, s3_lab
 
 VALUES = np.random.default_rng(0).integers(0, 9999, (64, 64, 32)).astype("uint16")
