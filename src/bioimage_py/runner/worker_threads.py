@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from bioimage_py.errors import CastingError
+from bioimage_py.system import waits_by_itself
 
 if TYPE_CHECKING:
     from bioimage_py.runner.journal import BlockJournal
@@ -124,15 +125,17 @@ class WorkerThreads:
         # Not `join`: after a Ctrl-C within it, Python 3.11 takes a running thread for one that has ended.
         ended: list[threading.Event] = []
         self._start(1 if gradually else num_threads, ended)
-        since, used = time.perf_counter(), time.process_time()
+        seen = time.perf_counter(), time.process_time(), waits_by_itself()
         try:
             for event in ended:
                 while not event.wait(_LOOKS_EVERY):
                     tick()
-                    now, now_used = time.perf_counter(), time.process_time()
-                    if now_used - used < _LEAST_BUSY * (now - since):
+                    now = time.perf_counter(), time.process_time(), waits_by_itself()
+                    passed, used, waits = (a - b for a, b in zip(now, seen, strict=True))
+                    # On a busy machine it is a processor that they wait for.
+                    if used < _LEAST_BUSY * passed and waits >= 0:
                         self._start(min(len(ended), num_threads - len(ended)), ended)
-                    since, used = now, now_used
+                    seen = now
                 tick()
         except BaseException:
             self._stop.set()

@@ -38,6 +38,7 @@ from .machine import (
     mapped_files as mapped_files,
     most_memory as most_memory,
     peak_memory as peak_memory,
+    waits_by_itself as waits_by_itself,
 )
 from .processes import (
     PIPE_CLOSED as PIPE_CLOSED,

@@ -88,6 +88,16 @@ def _physical_memory() -> int | None:
     return None if library is None else int(library.virtual_memory().total)
 
 
+def waits_by_itself() -> int:
+    """Return how many more times this process has waited for something than for a processor; 0 where the system does not say."""
+    try:
+        resource: Any = importlib.import_module("resource")
+    except ImportError:
+        return 0
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return int(used.ru_nvcsw - used.ru_nivcsw)
+
+
 def most_memory() -> int:
     """Return the bytes that this process could have at most, as far as the system says."""
     most = _physical_memory() or sys.maxsize
