@@ -25,7 +25,7 @@ MOST_BYTES = 2**32
 """Voxels of a block, unless one write unit has more: what workers share, and what a crash can cost."""
 
 _MANY_BLOCKS = 1024
-_SHARED_BLOCKS = 64
+_SHARED_BLOCKS = 32
 _MOST_READ = 64
 """Blocks along an axis that are looked at to tell how often chunks are decoded."""
 _MOST_UNITS = 4096

@@ -206,17 +206,19 @@ class AffineSource(PartedSource):
     def _region(self, box: Box) -> Box | None:
         """Return what a region of the result needs of the input, or None if it lies outside altogether."""
         begin, end = [], []
-        for axis, (row, extent) in enumerate(zip(self.matrix, self.inputs[0].shape, strict=True)):
-            reach = self._reach(axis)
-            # Rounding is monotone: no coordinate passes those of these two corners, to the last bit.
-            ends = list(zip(row[:-1], box.begin, box.end, strict=True))
-            low = _position(row[-1], [(m, b if m >= 0 else e - 1) for m, b, e in ends])
-            high = _position(row[-1], [(m, e - 1 if m >= 0 else b) for m, b, e in ends])
+        for axis, extent in enumerate(self.inputs[0].shape):
+            reach, (low, high) = self._reach(axis), self._reached(box, axis)
             if high < 0 or low > extent - 1:
                 return None
             begin.append(max(0, math.floor(max(low, 0)) - reach))
             end.append(min(extent, math.floor(min(high, extent - 1)) + reach + 2))
         return Box(tuple(begin), tuple(end))
+
+    def _reached(self, box: Box, axis: int) -> tuple[float, float]:
+        """Return the least and the greatest coordinate; rounding is monotone, so none passes those of two corners, to the last bit."""
+        row, ends = self.matrix[axis], list(zip(self.matrix[axis], box.begin, box.end, strict=False))
+        low = _position(row[-1], [(m, b if m >= 0 else e - 1) for m, b, e in ends])
+        return low, _position(row[-1], [(m, e - 1 if m >= 0 else b) for m, b, e in ends])
 
     def _coordinates(self, box: Box) -> list[npt.NDArray[np.float64]]:
         """Return the position in the input per axis, in arrays that broadcast to the region's shape."""
@@ -230,12 +232,15 @@ class AffineSource(PartedSource):
     def _nearest(self, box: Box, block: AnyArray, held: Box, out: AnyArray) -> None:
         flat: Any = 0
         inside: Any = True
-        for x, extent, begin, n in zip(
-            self._coordinates(box), self.inputs[0].shape, held.begin, held.shape, strict=True
+        for axis, (x, begin, n) in enumerate(
+            zip(self._coordinates(box), held.begin, held.shape, strict=True)
         ):
-            here = (x >= 0) & (x <= extent - 1)
-            flat = flat * n + np.where(here, np.floor(x + 0.5) - begin, 0).astype(np.int64)
-            inside = inside & here
+            low, high = self._reached(box, axis)
+            place, last = np.floor(x + 0.5) - begin, self.inputs[0].shape[axis] - 1
+            if low < 0 or high > last:
+                here = (x >= 0) & (x <= last)
+                inside, place = inside & here, np.where(here, place, 0)
+            flat = flat * n + place.astype(np.int64)
         np.copyto(out, rounded(block.reshape(-1).take(flat), self.dtype), where=inside)
 
     def _interpolated(self, box: Box, block: AnyArray, held: Box, out: AnyArray) -> None:
@@ -246,7 +251,11 @@ class AffineSource(PartedSource):
         values = _ndimage().map_coordinates(
             block, at, _wide(self.dtype), self.order, mode="constant", cval=self.fill_value, prefilter=False
         )
-        out[...] = rounded(values, self.dtype)
+        if self.order == 1 and not self._filtered and self.dtype.kind in "iu" and self.dtype.itemsize < 8:
+            np.rint(values, out=values)  # means of the dtype's values need no more
+            out[...] = values
+        else:
+            out[...] = rounded(values, self.dtype)
 
     def _coefficients(self, block: AnyArray, region: Box) -> tuple[AnyArray, Box]:
         """Return what is interpolated of a region that was read, and the box of it: smoothed, as coefficients of the spline."""
