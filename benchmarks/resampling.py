@@ -145,6 +145,8 @@ def main() -> None:
             f"| {name} | {found['ours']:.1f} | {found['scipy']:.1f} | {found['scipy'] / found['ours']:.1f} |"
         )
     facts = {"edge": args.edge, "machine": machine(None), "seconds": runs, "nanoseconds": voxels}
+    if os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1):
+        text += ["", "The machine was busy with other work: seconds are many times those of a quiet one, only the rows beside each other tell something."]  # fmt: skip
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "resampling.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     (args.out / "resampling.md").write_text("\n".join(text) + "\n")
