@@ -7,6 +7,7 @@ from typing import Any
 
 NAMES = {
     "cp": "`cp -r`",
+    "floor": "decoding and encoding in memory",
     "files": "plain file calls",
     "naive": "a Python loop with temporary names",
     "tensorstore": "TensorStore loop",
