@@ -243,7 +243,7 @@ class TestVerify:
     def test_equal(self, pair: tuple[Path, Path]) -> None:
         result = bp.verify(*pair, num_workers=2, memory_limit="1MiB")
         assert (result.equal, result.arrays, result.differing) == (True, 6, ())
-        assert str(result).endswith("of 6 arrays")
+        assert "of 6 arrays" in str(result)
         # A key is one array, and so is a source.
         assert bp.verify(pair[0] / "1", pair[1] / "1").arrays == 1
         assert bp.verify(open_source(pair[0]), pair[1]).arrays == 1

@@ -80,7 +80,7 @@ def _stored(work: Work, folder: RunFolder, beside: str | None) -> dict[str, Any]
     if beside and (outline := work.outline(folder)) is not None:
         return outline
     stored = work.to_json(folder)
-    if all(leaf.concurrent_writes for leaf in work.output_leaves()):
+    if not beside or work.concurrent_writes:
         stored["fingerprint"] = work.fingerprint()  # else only the same call goes on
     if beside and _has_functions(stored):
         raise NotPortableError("it is not known whether a function is still the same")

@@ -55,7 +55,8 @@ def run_info(args: argparse.Namespace, console: Console) -> int:
         return OK
     with source:
         picture = _picture(source, args)
-        image: _Entry = images[0] if images else _levels(source)
+        # An array of an OME-Zarr that is named by its key is one level.
+        image: _Entry = images[0] if images else {} if may_be_zarr(args.path) else _levels(source)
         labelled = [("picture", picture["picture"])] if picture else []
         for label, text in (*_lines(source), *_image_lines(image), *labelled):
             console.line(f"{label + ':' if label else '':12}{text}")

@@ -54,6 +54,10 @@ class CompositeWork(Work):
         return all(part.calls_are_short for part in self.parts)
 
     @property
+    def concurrent_writes(self) -> bool:
+        return self.parts[0].concurrent_writes  # all are in one store, and opened when their turn has come
+
+    @property
     def n_blocks(self) -> int:
         return self.offsets[-1]
 

@@ -160,6 +160,11 @@ class Work(ABC):
 
         return [leaf for source in self.outputs for leaf in leaves(source)]
 
+    @property
+    def concurrent_writes(self) -> bool:
+        """Whether several processes may write the outputs at the same time."""
+        return all(leaf.concurrent_writes for leaf in self.output_leaves())
+
     def flush(self) -> None:
         """Have all that libraries keep in memory written."""
         for leaf in self.output_leaves():
