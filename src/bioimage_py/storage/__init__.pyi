@@ -76,11 +76,6 @@ from .object_path import (
     ObjectPath as ObjectPath,
     any_path as any_path,
 )
-from .passing_errors import (
-    is_passing as is_passing,
-    seen_in_time as seen_in_time,
-    tried_again as tried_again,
-)
 from .store_errors import (
     ENGINE_ERRORS as ENGINE_ERRORS,
     apart as apart,
@@ -90,11 +85,14 @@ from .store_errors import (
     forget_failures as forget_failures,
     give_up_waiting as give_up_waiting,
     in_thread as in_thread,
+    is_passing as is_passing,
     json_problem as json_problem,
     plain_message as plain_message,
     reads_metadata as reads_metadata,
+    seen_in_time as seen_in_time,
     storage_error as storage_error,
     storage_errors as storage_errors,
+    tried_again as tried_again,
 )
 from .store_place import (
     StorePlace as StorePlace,

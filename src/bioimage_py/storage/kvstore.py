@@ -30,13 +30,13 @@ from bioimage_py.storage.crash_safety import SIDE_FOLDER
 from bioimage_py.storage.names import inner_name, is_unicode, is_url, unknown_options, url_decoded, url_text
 from bioimage_py.storage.new_files import FileFolder
 from bioimage_py.storage.object_folder import ObjectFolder
-from bioimage_py.storage.passing_errors import tried_again
 from bioimage_py.storage.store_errors import (
     ENGINE_ERRORS,
     answer,
     server_answered,
     storage_error,
     storage_errors,
+    tried_again,
 )
 from bioimage_py.storage.store_place import StorePlace, checked_access, s3_access, url_options
 from bioimage_py.system import forward_slashes
