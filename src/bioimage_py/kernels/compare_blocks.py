@@ -150,7 +150,7 @@ class EncodedPair(NamedTuple):
         return to_decode, n_equal
 
     def _equal(self, at: tuple[int, ...]) -> bool | None:
-        """Whether both store a chunk with equal bytes, and it looks whole; None if neither stores it. What is wrong is told by decoding it."""
+        """Whether both store a chunk with equal bytes, and it looks whole; None if neither stores it. Decoding says what is wrong."""
         begin = tuple(p + s for p, s in zip(at, self.shift, strict=True))
         try:
             mine, other = self.first.piece(begin), self.second.piece(at)
