@@ -94,7 +94,7 @@ def test_comparing_finds_count_and_first() -> None:
     b = a.copy()
     b[1, 4] = b[3, 0] = 2
     kernel = CompareKernel(as_source(a), as_source(b))
-    found = kernel.compare(Box((1, 0), (4, 5)))
+    found, _ = kernel.compare(Box((1, 0), (4, 5)))
     assert found is not None
     assert (found.count, found.first, found.values) == (2, (1, 4), (0.0, 2.0))
-    assert kernel.compare(Box((0, 0), (1, 5))) is None
+    assert kernel.compare(Box((0, 0), (1, 5)))[0] is None

@@ -17,9 +17,12 @@ from .crash_safety import (
     files_below as files_below,
     is_alive as is_alive,
     is_leftover as is_leftover,
+    is_passing as is_passing,
     remove_files_of_the_dead as remove_files_of_the_dead,
     remove_leftovers as remove_leftovers,
+    seen_in_time as seen_in_time,
     this_process as this_process,
+    tried_again as tried_again,
     was_restarted as was_restarted,
 )
 from .engine_context import store_context as store_context
@@ -85,14 +88,11 @@ from .store_errors import (
     forget_failures as forget_failures,
     give_up_waiting as give_up_waiting,
     in_thread as in_thread,
-    is_passing as is_passing,
     json_problem as json_problem,
     plain_message as plain_message,
     reads_metadata as reads_metadata,
-    seen_in_time as seen_in_time,
     storage_error as storage_error,
     storage_errors as storage_errors,
-    tried_again as tried_again,
 )
 from .store_place import (
     StorePlace as StorePlace,

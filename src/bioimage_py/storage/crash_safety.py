@@ -1,4 +1,4 @@
-"""What a crash of a writer leaves in a store, and whether a writer is alive.
+"""What a crash of a writer leaves in a store, whether a writer is alive, and what network disks do for a while.
 
 Workers import it before any library of arrays.
 """
@@ -6,14 +6,16 @@ Workers import it before any library of arrays.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import platform
 import re
 import time
 import zlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
+from bioimage_py.errors import BioimagePyError
 from bioimage_py.system import boot_id, process_exists, running_since
 
 SIDE_FOLDER = ".bioimage-py"
@@ -24,6 +26,18 @@ _LEFTOVER = re.compile(r"(_[0-9a-f]{1,16}\.__lock|\.[0-9a-f]{32}\.partial)\Z")
 THIS_HOST = f"{zlib.crc32(platform.node().encode()) & 0xFFFF:04x}"
 _OWN_LEFTOVER = re.compile(rf"\.{THIS_HOST}[0-9a-f]{{12}}([0-9a-f]{{8}})[0-9a-f]{{8}}\.partial\Z")
 """How a file is called that `FileFolder` writes, in a process of this computer whose number is in the name."""
+
+_R = TypeVar("_R")
+
+_PASSING = {
+    getattr(errno, name) for name in ("EIO", "ESTALE", "ETIMEDOUT", "EREMOTEIO") if hasattr(errno, name)
+}
+_OS_ERROR = re.compile(r"\[os_error_code='(\d+)'\]")
+_MOST_CAUSES = 8
+_PAUSES = (0.05, 0.2, 0.8)
+"""Seconds before what a network disk refused is tried again."""
+_LOOK = 0.3
+"""Seconds between two looks at what is not seen yet."""
 
 
 def is_leftover(name: str) -> bool:
@@ -87,3 +101,37 @@ def is_alive(process: Mapping[str, Any]) -> bool | None:
     except (ProcessLookupError, PermissionError):
         return False  # or the number has gone to somebody else's process: the process was this user's own
     return born is None or process["born"] is None or born == process["born"]
+
+
+def is_passing(error: BaseException | None) -> bool:
+    """Whether an error is one of those that network disks answer for a moment, or was caused by one."""
+    for _ in range(_MOST_CAUSES):  # they can go round in a circle
+        said = _OS_ERROR.search(str(error))
+        if (isinstance(error, OSError) and error.errno in _PASSING) or (said and int(said[1]) in _PASSING):
+            return True
+        error = None if error is None else error.__cause__
+    return False
+
+
+def tried_again(call: Callable[[], _R]) -> _R:
+    """Make a call, again after a moment where a network disk failed under it; it must be one that can be made twice."""
+    for pause in _PAUSES:
+        try:
+            return call()
+        except Exception as error:
+            if not is_passing(error):
+                raise
+        time.sleep(pause)
+    return call()
+
+
+def seen_in_time(call: Callable[[], _R], patience: float) -> _R:
+    """Return what a call reads of what another machine wrote; for so many seconds it may not be seen yet."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            return call()
+        except (OSError, BioimagePyError):
+            if time.monotonic() >= end:
+                raise
+        time.sleep(_LOOK)

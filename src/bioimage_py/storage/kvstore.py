@@ -26,7 +26,7 @@ from bioimage_py.errors import (
 )
 from bioimage_py.storage.azure_objects import AzureObjects
 from bioimage_py.storage.compressed import ZipObjects
-from bioimage_py.storage.crash_safety import SIDE_FOLDER
+from bioimage_py.storage.crash_safety import SIDE_FOLDER, tried_again
 from bioimage_py.storage.names import inner_name, is_unicode, is_url, unknown_options, url_decoded, url_text
 from bioimage_py.storage.new_files import FileFolder
 from bioimage_py.storage.object_folder import ObjectFolder
@@ -36,7 +36,6 @@ from bioimage_py.storage.store_errors import (
     server_answered,
     storage_error,
     storage_errors,
-    tried_again,
 )
 from bioimage_py.storage.store_place import StorePlace, checked_access, s3_access, url_options
 from bioimage_py.system import forward_slashes
