@@ -115,9 +115,14 @@ def test_a_server_that_fails_is_given_up(
     engine_context.metadata_context.cache_clear()
 
 
-@pytest.mark.parametrize("mode", ["500", "cut", "hang"])
 @pytest.mark.parametrize(
-    "how", ["num_workers=1", "num_workers=2, block_shape=(32, 64, 32)", "num_workers=2, dtype='f4'"]
+    ("mode", "how"),
+    [
+        ("500", "num_workers=1"),
+        ("hang", "num_workers=1"),
+        ("cut", "num_workers=2, block_shape=(32, 64, 32)"),
+        ("hang", "num_workers=2, dtype='f4'"),
+    ],
 )
 def test_ctrl_c_does_not_wait_for_a_server(server: BadServer, tmp_path: Path, mode: str, how: str) -> None:
     code = f"""
