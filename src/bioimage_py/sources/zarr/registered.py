@@ -32,7 +32,8 @@ def registered_names(zarr_format: int) -> list[str]:
     names = of_numcodecs
     if zarr_format == 3:
         # There is no public list. Without it only names that are not known are told less well.
-        found = vars(zarr.registry).get("__codec_registries", {})
+        known = vars(zarr.registry)
+        found = known.get("__codec_registries") or known.get("_codec_registries", {})
         given = {name for name, classes in found.items() if classes or classes.lazy_load_list}
         names = {
             n.removeprefix(_PREFIX)
@@ -113,7 +114,7 @@ def _zarr_class(name: str) -> tuple[str, Any]:
     for full in (name, f"{_PREFIX}{name}"):
         try:
             return full, zarr.registry.get_codec_class(full)
-        except KeyError:
+        except (KeyError, ValueError):  # by the release of zarr-python
             continue
     return name, None
 

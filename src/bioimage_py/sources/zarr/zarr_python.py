@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import zarr
-from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
 from bioimage_py.chunks import AnyArray
@@ -166,20 +166,22 @@ class ZarrPythonSource(FileSource):
         return self._stored.options
 
 
-class _ZipStore(zarr.storage.WrapperStore[Any]):  # type: ignore[misc]  # to mypy it is Any
+class _ZipStore(Store):  # type: ignore[misc]  # to mypy it is Any
     """The metadata of an array as they were read, and its chunks in a zip file."""
 
+    supports_writes = supports_deletes = supports_listing = False
+
     def __init__(self, folder: StoreFolder, array: Mapping[str, Any]) -> None:
+        super().__init__(read_only=True)
         self._name = "zarr.json" if array.get("zarr_format") == 3 else ".zarray"
         self._objects, self._waits = folder.objects(), is_url(folder.path)
-        content = default_buffer_prototype().buffer.from_bytes(json.dumps(array).encode())
-        super().__init__(zarr.storage.MemoryStore({self._name: content}, read_only=True))
+        self._metadata = json.dumps(array).encode()
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         if key.rpartition("/")[2] in (*_METADATA_FILES, self._name):
-            return await super().get(key, prototype, byte_range)
+            return prototype.buffer.from_bytes(self._metadata) if key == self._name else None
         begin, end = None, None
         if isinstance(byte_range, RangeByteRequest):
             begin, end = byte_range.start, byte_range.end
@@ -193,6 +195,30 @@ class _ZipStore(zarr.storage.WrapperStore[Any]):  # type: ignore[misc]  # to myp
         else:
             found = self._objects.read(key, begin, end)
         return None if found is None else prototype.buffer.from_bytes(found.data)
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
+
+    async def exists(self, key: str) -> bool:
+        return await self.get(key, default_buffer_prototype()) is not None
+
+    async def set(self, key: str, value: Buffer) -> None:  # noqa: ARG002 - it refuses
+        self._check_writable()
+
+    async def delete(self, key: str) -> None:  # noqa: ARG002 - it refuses
+        self._check_writable()
+
+    async def list(self) -> AsyncIterator[str]:
+        yield self._name
+
+    list_prefix = list_dir = lambda self, prefix: self.list()  # noqa: ARG005 - not asked for: it does not list
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = Store.__hash__
 
 
 def open_folder(
