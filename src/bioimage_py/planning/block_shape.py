@@ -26,6 +26,7 @@ MOST_BYTES = 2**32
 
 _MANY_BLOCKS = 1024
 _SHARED_BLOCKS = 32
+_SHARED_BYTES = 2**16
 _MOST_READ = 64
 """Blocks along an axis that are looked at to tell how often chunks are decoded."""
 _MOST_UNITS = 4096
@@ -102,7 +103,8 @@ def choose_block_shape(
         score = _score(block, input_layout, output_layout) + (0.1 if 2 * held > budget else 0.0)
         if input_layout.decoded is not None:
             # Computing takes most of the time, and many workers share it.
-            score += 0.1 * max(0.0, math.log2(_SHARED_BLOCKS / max(1, n_cells(shape, block))))
+            shared = min(_SHARED_BLOCKS, input_layout.nbytes // _SHARED_BYTES)
+            score += 0.1 * max(0.0, math.log2(max(1, shared) / max(1, n_cells(shape, block))))
         if score < best_score:
             best, best_score = block, score
     return best
