@@ -12,7 +12,6 @@ import hmac
 import shutil
 import socket
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -21,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.debian import install_with_npm, is_required
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, eventually
 
 REQUIRE = "BIOIMAGE_PY_REQUIRE_AZURE"
 ACCOUNT = "devstoreaccount1"
@@ -47,7 +46,7 @@ def azure_lab(folder: Path) -> Iterator[str]:
             cwd=folder,
         )
         try:
-            _wait(server, port)
+            eventually(lambda: _answers(server, port), "Azurite does not answer", pause=0.1)
             for name in ("lab", "public"):
                 _make_container(endpoint, name, public=name == "public")
             yield endpoint
@@ -66,16 +65,10 @@ def _azurite() -> str:
     return found
 
 
-def _wait(server: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            assert server.poll() is None, "Azurite ended"
-            assert time.monotonic() < deadline, "Azurite does not answer"
-            time.sleep(0.1)
+def _answers(server: subprocess.Popen[bytes], port: int) -> bool:
+    assert server.poll() is None, "Azurite ended"
+    with socket.socket() as found:
+        return found.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _make_container(endpoint: str, name: str, *, public: bool) -> None:
